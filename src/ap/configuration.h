@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What a guest has of the AP hardware.
+#pragma once
+
+#include "ap/apqn.h"
+#include "ap/hwinfo.h"
+#include "ap/mask.h"
+#include "ap/master_keys.h"
+
+#include <optional>
+#include <vector>
+
+namespace vfioap {
+
+/// One queue that is passed through to a guest.
+struct GuestQueue {
+    Apqn apqn;
+    /// Unknown when the attributes it is made of could not be read.
+    std::optional<Hwinfo> hwinfo;
+    friend bool operator==(const GuestQueue&, const GuestQueue&) = default;
+};
+
+/// The AP configuration of a running guest: what has to be there again after it moved.
+struct GuestConfiguration {
+    std::vector<GuestQueue> queues;  ///< sorted by APQN, each once
+    Mask control_domains;
+    friend bool operator==(const GuestConfiguration&, const GuestConfiguration&) = default;
+};
+
+}  // namespace vfioap

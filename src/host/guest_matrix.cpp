@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "host/guest_matrix.h"
+
+#include <algorithm>
+
+namespace vfioap {
+namespace {
+
+/// The filter rule, adapter by adapter. `filtered` gets what falls out.
+std::vector<Apqn> filter(const Inventory& inventory, const Mdev& mdev,
+                         std::vector<FilteredAdapter>& filtered) {
+    const ApBus bus = inventory.ap.value_or(ApBus{});
+    const auto adapters = mdev.adapters & bus.ap_adapter_mask.effective();
+    const auto domains = (mdev.domains & bus.ap_usage_domain_mask.effective()).bits();
+    std::vector<Apqn> queues;
+    for (const auto apid : mdev.adapters.bits()) {
+        FilteredAdapter adapter;
+        adapter.apid = apid;
+        if (!adapters.test(apid) || domains.empty()) {
+            adapter.reason = FilteredAdapter::Reason::not_in_host;
+            if (!mdev.domains.none()) filtered.push_back(std::move(adapter));
+            continue;
+        }
+        for (const auto apqi : domains) {
+            const Apqn apqn{apid, apqi};
+            const Queue* const queue = inventory.find_queue(apqn);
+            if (queue != nullptr && queue->bound_to_vfio_ap()) continue;
+            // A missing queue outranks an unbound one: binding what is there would not be enough.
+            if (queue == nullptr) {
+                adapter.reason = FilteredAdapter::Reason::queue_missing;
+            } else if (adapter.reason != FilteredAdapter::Reason::queue_missing) {
+                adapter.reason = FilteredAdapter::Reason::queue_not_bound;
+            }
+            adapter.culprits.push_back(apqn);
+        }
+        if (!adapter.culprits.empty()) {
+            filtered.push_back(std::move(adapter));
+            continue;
+        }
+        for (const auto apqi : domains)
+            queues.emplace_back(apid, apqi);
+    }
+    return queues;
+}
+
+bool has_adapter(const std::vector<Apqn>& queues, unsigned apid) {
+    const auto first =
+        std::lower_bound(queues.begin(), queues.end(), Apqn{static_cast<std::uint8_t>(apid), 0});
+    return first != queues.end() && first->apid() == apid;
+}
+
+}  // namespace
+
+GuestMatrix guest_matrix_of(const Inventory& inventory, const Mdev& mdev) {
+    GuestMatrix result;
+    const ApBus bus = inventory.ap.value_or(ApBus{});
+    result.control_domains = mdev.control_domains.value_or(Mask{}) & bus.ap_control_domain_mask.effective();
+
+    std::vector<FilteredAdapter> filtered;
+    auto computed = filter(inventory, mdev, filtered);
+    if (mdev.guest_matrix && !mdev.guest_matrix_truncated()) {
+        result.origin = GuestMatrix::Origin::read;
+        result.queues = *mdev.guest_matrix;
+        // The kernel's word counts; the rule explains it. Where the two differ, the reason is one sysfs does
+        // not show.
+        std::erase_if(filtered, [&](const FilteredAdapter& adapter) {
+            return has_adapter(result.queues, adapter.apid);
+        });
+        for (const auto& apqn : computed) {
+            if (has_adapter(result.queues, apqn.apid())) continue;
+            if (filtered.empty() || filtered.back().apid != apqn.apid()) {
+                filtered.push_back({apqn.apid(), FilteredAdapter::Reason::unknown, {}});
+            }
+        }
+        std::sort(filtered.begin(), filtered.end(),
+                  [](const FilteredAdapter& a, const FilteredAdapter& b) { return a.apid < b.apid; });
+        result.filtered = std::move(filtered);
+        return result;
+    }
+    const bool unreadable = inventory.find_unreadable(mdev_path(mdev.uuid) + "/guest_matrix") != nullptr;
+    if (mdev.matrix_truncated || unreadable) {
+        result.origin = GuestMatrix::Origin::unknown;
+        result.queues = mdev.guest_matrix.value_or(std::vector<Apqn>{});
+        return result;
+    }
+    result.origin = mdev.guest_matrix ? GuestMatrix::Origin::rebuilt : GuestMatrix::Origin::computed;
+    result.queues = std::move(computed);
+    result.filtered = std::move(filtered);
+    return result;
+}
+
+}  // namespace vfioap
