@@ -1,0 +1,759 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "host/sysfs.h"
+
+#include "ap/error.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+namespace vfioap {
+namespace {
+
+/// sysfs prints an attribute into one page, the last byte of which stays free.
+constexpr std::size_t page_bytes = 4095;
+/// No attribute but the matrices is longer than this: `features`, `mkvps` and `ap_config` are the longest.
+constexpr std::size_t small_bytes = 1024;
+/// A matrix of 65,536 queues written whole, as a directory that only looks like sysfs may have it.
+constexpr std::size_t matrix_bytes = std::size_t{ap_queues} * 8;
+/// How often a value that changes while it is read is read again.
+constexpr int read_again = 5;
+/// From this many queues on, one read of the driver's directory costs less than a look for each queue.
+constexpr std::size_t few_queues = 1024;
+
+/// An open directory below the sysfs root, with its path from there (ending in `/`) for the records.
+class Directory {
+  public:
+    Directory() = default;
+    Directory(int fd, std::string path) : fd_{fd}, path_{std::move(path)} {}
+    Directory(Directory&& other) noexcept
+        : fd_{std::exchange(other.fd_, -1)}, path_{std::move(other.path_)} {}
+    Directory& operator=(Directory&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        std::swap(path_, other.path_);
+        return *this;
+    }
+    Directory(const Directory&) = delete;
+    Directory& operator=(const Directory&) = delete;
+    ~Directory() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+    [[nodiscard]] int fd() const { return fd_; }
+    [[nodiscard]] const std::string& path() const { return path_; }
+    explicit operator bool() const { return fd_ >= 0; }
+
+  private:
+    int fd_ = -1;
+    std::string path_;
+};
+
+/// O_NONBLOCK: a FIFO in a directory that only looks like sysfs must not stop the scan.
+int open_at(int directory, const char* path, int flags) {
+    return ::openat(directory, path, flags | O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+}
+
+bool exists_at(const Directory& directory, const char* path) {
+    struct stat info {};
+    return ::fstatat(directory.fd(), path, &info, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+std::string_view trimmed(std::string_view text) {
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
+        text.remove_suffix(1);
+    return text;
+}
+
+/// What was found, fit for a message: short, and without anything a terminal would act on.
+std::string quoted(std::string_view text) {
+    std::string result = "\"";
+    for (const char c : text.substr(0, 40))
+        result += c >= ' ' && c <= '~' ? c : '?';
+    return result + (text.size() > 40 ? "…\"" : "\"");
+}
+
+// The text forms of attributes. Each takes the text without its newline and gives nothing for anything else.
+
+std::optional<bool> parse_flag(std::string_view text) {
+    if (text == "0") return false;
+    if (text == "1") return true;
+    return {};
+}
+
+template <typename Number>
+std::optional<Number> parse_number(std::string_view text, int base) {
+    Number value{};
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, value, base);
+    if (error != std::errc{} || rest != end) return {};
+    return value;
+}
+
+std::optional<unsigned> parse_unsigned(std::string_view text) {
+    return parse_number<unsigned>(text, 10);
+}
+std::optional<std::uint64_t> parse_count(std::string_view text) {
+    return parse_number<std::uint64_t>(text, 10);
+}
+
+/// `adapters and domains up to 255`.
+std::optional<unsigned> parse_number_256(std::string_view text) {
+    const auto number = parse_unsigned(text);
+    return number && *number < ap_devices ? number : std::nullopt;
+}
+
+std::optional<std::uint32_t> parse_functions(std::string_view text) {
+    if (!text.starts_with("0x")) return {};
+    return parse_number<std::uint32_t>(text.substr(2), 16);
+}
+
+std::optional<HostMask> parse_host_mask(std::string_view text) {
+    if (text == "not supported") return HostMask{HostMask::State::not_supported, {}};
+    const auto mask = Mask::parse(text);
+    if (!mask) return {};
+    return HostMask{HostMask::State::value, *mask};
+}
+
+std::optional<std::string> parse_text(std::string_view text) {
+    const bool printable = std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
+    if (!printable || text.size() > 200) return {};
+    return std::string{text};
+}
+
+/// Words between blanks; `-` alone stands for none (`bus/ap/features`).
+std::optional<std::vector<std::string>> parse_words(std::string_view text) {
+    const auto line = parse_text(text);
+    if (!line) return {};
+    std::vector<std::string> words;
+    std::string word;
+    for (const char c : *line + ' ') {
+        if (c != ' ') {
+            word += c;
+        } else if (!word.empty()) {
+            words.push_back(std::exchange(word, {}));
+        }
+    }
+    if (words.size() == 1 && words.front() == "-") words.clear();
+    return words;
+}
+
+struct Association {
+    SeAssociate state;
+    std::uint16_t index;
+};
+
+/// `-`, `unassociated`, `association pending` or `associated N`.
+std::optional<Association> parse_association(std::string_view text) {
+    constexpr std::string_view associated = "associated ";
+    if (text == "-") return Association{SeAssociate::none, 0};
+    if (text == "unassociated") return Association{SeAssociate::unassociated, 0};
+    if (text == "association pending") return Association{SeAssociate::pending, 0};
+    if (!text.starts_with(associated)) return {};
+    const auto index = parse_number<std::uint16_t>(text.substr(associated.size()), 10);
+    if (!index) return {};
+    return Association{SeAssociate::associated, *index};
+}
+
+struct Config {
+    Mask adapters;
+    Mask domains;
+    Mask control_domains;
+    friend bool operator==(const Config&, const Config&) = default;
+};
+
+/// `ap_config`: three masks, `apm,aqm,adm`.
+std::optional<Config> parse_config(std::string_view text) {
+    std::array<std::optional<Mask>, 3> masks;
+    for (std::size_t i = 0; i < 3; ++i) {
+        const auto comma = text.find(',');
+        if ((comma == std::string_view::npos) != (i == 2)) return {};
+        masks[i] = Mask::parse(text.substr(0, comma));
+        if (!masks[i]) return {};
+        text.remove_prefix(i == 2 ? text.size() : comma + 1);
+    }
+    return Config{*masks[0], *masks[1], *masks[2]};
+}
+
+/// Calls `use` with each line; false when one does not please it. The last line needs no newline.
+template <typename Use>
+bool for_each_line(std::string_view text, Use use) {
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        if (!use(text.substr(0, end))) return false;
+        text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    }
+    return true;
+}
+
+struct Matrix {
+    Mask adapters;
+    Mask domains;
+    std::vector<Apqn> queues;  // sorted, each once
+    friend bool operator==(const Matrix&, const Matrix&) = default;
+};
+
+/// `matrix` and `guest_matrix`: `XX.YYYY` lines; `XX.` lines when only adapters are assigned, `.YYYY` when
+/// only domains.
+std::optional<Matrix> parse_matrix(std::string_view text) {
+    Matrix matrix;
+    const bool good = for_each_line(text, [&](std::string_view line) {
+        if (const auto apqn = Apqn::parse(line)) {
+            matrix.adapters.set(apqn->apid());
+            matrix.domains.set(apqn->apqi());
+            matrix.queues.push_back(*apqn);
+        } else if (line.size() == 3 && line[2] == '.' && parse_adapter(line.substr(0, 2))) {
+            matrix.adapters.set(*parse_adapter(line.substr(0, 2)));
+        } else if (line.size() == 5 && line[0] == '.' && parse_domain(line.substr(1))) {
+            matrix.domains.set(*parse_domain(line.substr(1)));
+        } else {
+            return false;
+        }
+        return true;
+    });
+    if (!good) return {};
+    std::sort(matrix.queues.begin(), matrix.queues.end());
+    matrix.queues.erase(std::unique(matrix.queues.begin(), matrix.queues.end()), matrix.queues.end());
+    return matrix;
+}
+
+/// `YYYY` lines.
+std::optional<Mask> parse_control_domains(std::string_view text) {
+    Mask mask;
+    const bool good = for_each_line(text, [&](std::string_view line) {
+        const auto domain = parse_domain(line);
+        if (domain) mask.set(*domain);
+        return domain.has_value();
+    });
+    if (!good) return {};
+    return mask;
+}
+
+class Reader {
+  public:
+    Reader(int root, std::string name, std::string location) : root_{::fcntl(root, F_DUPFD_CLOEXEC, 0), ""} {
+        inventory_.name = std::move(name);
+        inventory_.location = std::move(location);
+        buffer_.resize(small_bytes + 1);
+    }
+
+    Inventory read_all(Depth depth) {
+        read_host();
+        read_all_drivers();
+        read_mdevs(nullptr);
+        read_devices(depth);
+        return finish();
+    }
+
+    Inventory read_for(const Uuid& uuid, const std::vector<Apqn>& queues) {
+        inventory_.complete = false;
+        read_host();
+        read_mdevs(&uuid);
+        auto wanted = queues;
+        const auto mdev = std::find_if(inventory_.mdevs.begin(), inventory_.mdevs.end(),
+                                       [&](const Mdev& m) { return m.uuid == uuid; });
+        Apqn witness;
+        bool has_witness = false;
+        if (mdev != inventory_.mdevs.end()) {
+            const auto assigned = mdev->matrix();
+            wanted.insert(wanted.end(), assigned.begin(), assigned.end());
+            if (mdev->guest_matrix && !mdev->guest_matrix->empty()) {
+                wanted.insert(wanted.end(), mdev->guest_matrix->begin(), mdev->guest_matrix->end());
+                // One queue tells whether the mdev is in use: `status` takes two locks of the whole driver.
+                witness = mdev->guest_matrix->front();
+                has_witness = true;
+            }
+        }
+        std::sort(wanted.begin(), wanted.end());
+        wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
+        read_some_devices(wanted, has_witness ? &witness : nullptr);
+        return finish();
+    }
+
+  private:
+    Inventory finish() {
+        inventory_.sort();
+        return std::move(inventory_);
+    }
+
+    void record(const Directory& directory, std::string_view name, int error, std::string detail) {
+        inventory_.unreadable.push_back({directory.path() + std::string{name}, error, std::move(detail)});
+    }
+
+    /// A directory that is not there gives an empty one; what cannot be opened is recorded, too.
+    Directory open_directory(const Directory& parent, const std::string& name) {
+        const int fd = open_at(parent.fd(), name.c_str(), O_DIRECTORY);
+        if (fd < 0 && errno != ENOENT) record(parent, name, errno, "cannot be opened");
+        return Directory{fd, parent.path() + name + '/'};
+    }
+
+    /// Calls `use` with each name in the directory.
+    template <typename Use>
+    void for_each_name(const Directory& directory, Use use) {
+        // A second descriptor, since closedir closes the one it was given.
+        const int fd = open_at(directory.fd(), ".", O_DIRECTORY);
+        DIR* const stream = fd < 0 ? nullptr : ::fdopendir(fd);
+        if (stream == nullptr) {
+            record(directory, "", errno, "cannot be listed");
+            if (fd >= 0) ::close(fd);
+            return;
+        }
+        errno = 0;
+        while (const dirent* const entry = ::readdir(stream)) {  // NOLINT(concurrency-mt-unsafe): own stream
+            use(std::string_view{entry->d_name});
+            errno = 0;
+        }
+        if (errno != 0) record(directory, "", errno, "cannot be listed");
+        ::closedir(stream);
+    }
+
+    /// The text of an attribute without its newline, in a buffer that the next read uses again. Nothing when
+    /// it is absent; nothing and a record when it cannot be read or is longer than `limit`.
+    std::optional<std::string_view> read_text(const Directory& directory, const char* name,
+                                              std::size_t limit) {
+        const int fd = open_at(directory.fd(), name, 0);
+        if (fd < 0) {
+            if (errno != ENOENT && errno != ENOTDIR) record(directory, name, errno, "");
+            return {};
+        }
+        if (buffer_.size() <= limit) buffer_.resize(limit + 1);
+        std::size_t size = 0;
+        ssize_t got = 0;
+        do {
+            got = ::read(fd, buffer_.data() + size, limit + 1 - size);
+            if (got > 0) size += static_cast<std::size_t>(got);
+            // sysfs gives a small attribute whole in one read; a long one is read until nothing more comes.
+        } while ((got < 0 && errno == EINTR) || (got > 0 && size <= limit && limit > small_bytes));
+        const int error = errno;
+        ::close(fd);
+        if (got < 0) {
+            record(directory, name, error, "");
+            return {};
+        }
+        if (size > limit) {
+            record(directory, name, 0, fmt::format("is longer than {} bytes", limit));
+            return {};
+        }
+        return std::string_view{buffer_.data(), size};
+    }
+
+    template <typename Value>
+    std::optional<Value> read(const Directory& directory, const char* name,
+                              std::optional<Value> (*parse)(std::string_view), const char* expected,
+                              std::size_t limit = small_bytes) {
+        const auto text = read_text(directory, name, limit);
+        if (!text) return {};
+        auto value = parse(trimmed(*text));
+        if (!value)
+            record(directory, name, 0,
+                   fmt::format("expected {}, found {}", expected, quoted(trimmed(*text))));
+        return value;
+    }
+
+    /// The last part of a symbolic link's target; empty when there is no such link.
+    static std::string link_name(const Directory& directory, const char* name) {
+        std::array<char, 1024> target{};
+        const ssize_t size = ::readlinkat(directory.fd(), name, target.data(), target.size());
+        if (size <= 0) return {};
+        const std::string_view text{target.data(), static_cast<std::size_t>(size)};
+        return std::string{text.substr(text.rfind('/') + 1)};
+    }
+
+    /// The bus, the driver's own attributes and the Secure Execution state.
+    void read_host() {
+        const auto bus = open_directory(root_, "bus/ap");
+        if (bus) {
+            constexpr const char* a_mask = "0x and 64 hexadecimal digits";
+            constexpr const char* a_number = "a number from 0 to 255";
+            ApBus& ap = inventory_.ap.emplace();
+            ap.apmask = read<Mask>(bus, "apmask", Mask::parse, a_mask);
+            ap.aqmask = read<Mask>(bus, "aqmask", Mask::parse, a_mask);
+            ap.ap_adapter_mask = read(bus, "ap_adapter_mask", parse_host_mask, a_mask).value_or(HostMask{});
+            ap.ap_usage_domain_mask =
+                read(bus, "ap_usage_domain_mask", parse_host_mask, a_mask).value_or(HostMask{});
+            ap.ap_control_domain_mask =
+                read(bus, "ap_control_domain_mask", parse_host_mask, a_mask).value_or(HostMask{});
+            ap.ap_max_adapter_id = read(bus, "ap_max_adapter_id", parse_number_256, a_number);
+            ap.ap_max_domain_id = read(bus, "ap_max_domain_id", parse_number_256, a_number);
+            ap.bindings = read(bus, "bindings", parse_text, "N/M or N/M (complete)");
+            ap.features = read(bus, "features", parse_words, "words");
+            ap.scans = read(bus, "scans", parse_count, "a number");
+            drivers_ = open_directory(bus, "drivers");
+            if (drivers_) vfio_ap_driver_ = open_directory(drivers_, std::string{vfio_ap_driver_name});
+        }
+        // Both paths lead to the same device; a partial root may have only the other one.
+        matrix_ = open_directory(root_, "devices/vfio_ap/matrix");
+        if (!matrix_) matrix_ = open_directory(root_, "bus/matrix/devices/matrix");
+        if (vfio_ap_driver_ || matrix_) {
+            VfioAp& driver = inventory_.vfio_ap.emplace();
+            if (matrix_) {
+                driver.features = read(matrix_, "features", parse_words, "words");
+                driver.available_instances =
+                    read(matrix_, "mdev_supported_types/vfio_ap-passthrough/available_instances",
+                         parse_unsigned, "a number");
+            }
+        }
+        const auto uv = open_directory(root_, "firmware/uv");
+        if (uv) {
+            inventory_.prot_virt_guest = read(uv, "prot_virt_guest", parse_flag, "0 or 1");
+            inventory_.prot_virt_host = read(uv, "prot_virt_host", parse_flag, "0 or 1");
+        }
+    }
+
+    /// Which queue and card is bound to which driver: one directory read per driver, instead of a link per
+    /// queue.
+    void read_all_drivers() {
+        if (!drivers_) return;
+        for_each_name(drivers_, [this](std::string_view name) {
+            if (name.starts_with('.')) return;
+            const auto driver = open_directory(drivers_, std::string{name});
+            if (driver) read_bound(driver, std::string{name});
+        });
+        have_bound_ = true;
+    }
+
+    void read_bound(const Directory& driver, const std::string& name) {
+        names_.push_back(name);
+        const auto index = static_cast<std::uint8_t>(names_.size() - 1);
+        if (names_.size() > 255) return;
+        if (queue_driver_.empty()) queue_driver_.resize(ap_queues);
+        for_each_name(driver, [&](std::string_view entry) {
+            if (const auto apqn = Apqn::parse(entry)) {
+                // vfio_ap's own directory has the last word.
+                auto& bound = queue_driver_[apqn->number()];
+                if (names_[bound] != vfio_ap_driver_name) bound = index;
+            } else if (entry.starts_with("card")) {
+                if (const auto apid = parse_adapter(entry.substr(4))) card_driver_[*apid] = index;
+            }
+        });
+    }
+
+    std::string driver_of(const Directory& card, const char* queue, Apqn apqn, const char* link) {
+        if (have_bound_) {
+            const auto index = queue_driver_.empty() ? std::uint8_t{0} : queue_driver_[apqn.number()];
+            if (index != 0) return names_[index];
+        } else if (vfio_ap_driver_ && exists_at(vfio_ap_driver_, queue)) {
+            return std::string{vfio_ap_driver_name};
+        }
+        auto name = link_name(card, link);
+        // The driver's directory counts: bound since it was read, or the link is stale.
+        if (name == vfio_ap_driver_name && vfio_ap_driver_ && !exists_at(vfio_ap_driver_, queue))
+            name.clear();
+        return name;
+    }
+
+    void read_devices(Depth depth) {
+        const auto devices = open_directory(root_, "devices/ap");
+        if (!devices) return;
+        std::vector<std::uint8_t> apids;
+        for_each_name(devices, [&](std::string_view name) {
+            if (!name.starts_with("card")) return;
+            if (const auto apid = parse_adapter(name.substr(4))) apids.push_back(*apid);
+        });
+        std::sort(apids.begin(), apids.end());
+        std::vector<std::uint8_t> apqis;
+        for (const auto apid : apids) {
+            const auto card = open_directory(devices, "card" + adapter_text(apid));
+            if (!card) continue;
+            read_card(card, apid, true, depth == Depth::full);
+            apqis.clear();
+            for_each_name(card, [&](std::string_view name) {
+                const auto apqn = Apqn::parse(name);
+                if (apqn && apqn->apid() == apid) apqis.push_back(apqn->apqi());
+            });
+            std::sort(apqis.begin(), apqis.end());
+            for (const auto apqi : apqis) {
+                const QueueScope scope{.se = true,
+                                       .override = true,
+                                       .online = true,
+                                       .costly = depth == Depth::full,
+                                       .status = depth == Depth::full};
+                read_queue(card, Apqn{apid, apqi}, scope);
+            }
+        }
+    }
+
+    void read_some_devices(const std::vector<Apqn>& wanted, const Apqn* witness) {
+        const auto devices = open_directory(root_, "devices/ap");
+        if (!devices) return;
+        if (wanted.size() > few_queues && vfio_ap_driver_) {
+            names_.resize(1);
+            read_bound(vfio_ap_driver_, std::string{vfio_ap_driver_name});
+            have_bound_ = true;
+        }
+        Directory card;
+        int open_card = -1;
+        for (const auto apqn : wanted) {
+            if (apqn.apid() != open_card) {
+                open_card = apqn.apid();
+                card = open_directory(devices, "card" + adapter_text(apqn.apid()));
+                if (card) read_card(card, apqn.apid(), false, false);
+            }
+            if (!card) continue;
+            const QueueScope scope{.se = false,
+                                   .override = false,
+                                   .online = false,
+                                   .costly = true,
+                                   .status = witness != nullptr && apqn == *witness};
+            read_queue(card, apqn, scope);
+        }
+    }
+
+    void read_card(const Directory& directory, std::uint8_t apid, bool everything, bool costly) {
+        Card card;
+        card.apid = apid;
+        card.hwtype = read(directory, "hwtype", parse_unsigned, "a number");
+        card.raw_hwtype = read(directory, "raw_hwtype", parse_number_256, "a number from 0 to 255");
+        card.ap_functions = read(directory, "ap_functions", parse_functions, "0x and 8 hexadecimal digits");
+        card.config = read(directory, "config", parse_flag, "0 or 1");
+        card.chkstop = read(directory, "chkstop", parse_flag, "0 or 1");
+        if (everything) {
+            card.depth = read(directory, "depth", parse_unsigned, "a number");
+            card.max_msg_size = read(directory, "max_msg_size", parse_unsigned, "a number of bytes");
+            card.type = read(directory, "type", parse_text, "a card type");
+            card.online = read(directory, "online", parse_flag, "0 or 1");
+            card.driver = names_[card_driver_[apid]];
+            if (card.driver.empty()) card.driver = link_name(directory, "driver");
+        }
+        if (costly) card.serialnr = read(directory, "serialnr", parse_text, "a serial number");
+        inventory_.cards.push_back(std::move(card));
+    }
+
+    /// Which attributes of a queue to read beyond `config`, `chkstop` and the driver.
+    struct QueueScope {
+        bool se;
+        bool override;
+        bool online;
+        bool costly;  ///< `ap_functions`, `mkvps`, `op_modes`
+        bool status;
+    };
+
+    void read_queue(const Directory& card, Apqn apqn, QueueScope scope) {
+        // The attribute's name is put behind the queue's without building a string for each read.
+        std::array<char, 32> path{};
+        const auto name = apqn.to_string();
+        std::memcpy(path.data(), name.data(), name.size());
+        const auto in_queue = [&path](std::string_view attribute) {
+            path[7] = '/';
+            std::memcpy(&path[8], attribute.data(), attribute.size());
+            path[8 + attribute.size()] = '\0';
+            return static_cast<const char*>(path.data());
+        };
+        const std::size_t records = inventory_.unreadable.size();
+        Queue queue;
+        queue.apqn = apqn;
+        queue.config = read(card, in_queue("config"), parse_flag, "0 or 1");
+        // Kernels without the attribute exist; but it is also what a queue that is not there looks like.
+        if (!queue.config && !exists_at(card, name.c_str())) return note_vanished(card, name, records);
+        queue.chkstop = read(card, in_queue("chkstop"), parse_flag, "0 or 1");
+        queue.driver = driver_of(card, name.c_str(), apqn, in_queue("driver"));
+        if (scope.online) queue.online = read(card, in_queue("online"), parse_flag, "0 or 1");
+        if (scope.se) {
+            queue.se_bind = read(card, in_queue("se_bind"), parse_se_bind, "-, bound or unbound")
+                                .value_or(SeBind::absent);
+            if (const auto association =
+                    read(card, in_queue("se_associate"), parse_association, "an association")) {
+                queue.se_associate = association->state;
+                queue.association = association->index;
+            }
+        }
+        if (scope.status) {
+            queue.status =
+                read(card, in_queue("status"), parse_queue_status, "unassigned, assigned or in use")
+                    .value_or(QueueStatus::absent);
+        }
+        QueueDetail detail;
+        if (scope.override || !queue.bound_to_vfio_ap()) {
+            if (auto text = read(card, in_queue("driver_override"), parse_text, "a driver's name")) {
+                queue.has_driver_override = true;
+                // The driver core prints (null) for none.
+                if (*text != "(null)") detail.driver_override = std::move(*text);
+            }
+        }
+        if (scope.costly) {
+            queue.ap_functions =
+                read(card, in_queue("ap_functions"), parse_functions, "0x and 8 hexadecimal digits");
+            detail.mkvps = read(card, in_queue("mkvps"), MasterKeys::parse, "master key patterns");
+            if (scope.status)
+                detail.op_modes = read(card, in_queue("op_modes"), parse_text, "EP11 operational modes");
+        }
+        // Gone while it was read: what could not be read then says nothing about it.
+        if (inventory_.unreadable.size() > records && !exists_at(card, name.c_str())) {
+            return note_vanished(card, name, records);
+        }
+        queue.detail = shared(std::move(detail));
+        inventory_.queues.push_back(std::move(queue));
+    }
+
+    /// A queue that was listed and is gone is recorded once; one that was only asked for is simply not there.
+    void note_vanished(const Directory& card, const std::string& name, std::size_t records) {
+        inventory_.unreadable.resize(records);
+        if (inventory_.complete) record(card, name, ENOENT, "vanished while the host was read");
+    }
+
+    /// Equal details are kept once: keys are set per domain, so that many queues have the same.
+    std::shared_ptr<const QueueDetail> shared(QueueDetail detail) {
+        if (detail == QueueDetail{}) return nullptr;
+        std::string key = detail.driver_override + '\n' + detail.op_modes.value_or("-");
+        if (detail.mkvps) {
+            for (const auto& line : detail.mkvps->lines())
+                key += '\n' + line;
+        }
+        auto& known = details_[key];
+        if (!known) known = std::make_shared<const QueueDetail>(std::move(detail));
+        return known;
+    }
+
+    /// All mdevs; when only `wanted` matters, of the others just what is assigned to them.
+    void read_mdevs(const Uuid* wanted) {
+        auto parent = open_directory(root_, "devices/vfio_ap/matrix");
+        const bool on_bus = !parent;
+        if (on_bus) parent = open_directory(root_, "bus/mdev/devices");
+        if (!parent) return;
+        std::vector<Uuid> uuids;
+        for_each_name(parent, [&](std::string_view name) {
+            if (auto uuid = Uuid::parse(name)) uuids.push_back(std::move(*uuid));
+        });
+        for (const auto& uuid : uuids) {
+            const auto directory = open_directory(parent, uuid.to_string());
+            if (!directory) {
+                record(parent, uuid.to_string(), ENOENT, "vanished while the host was read");
+                continue;
+            }
+            Mdev mdev{uuid};
+            if (on_bus || wanted == nullptr || *wanted == uuid) {
+                mdev.device_api = read(directory, "mdev_type/device_api", parse_text, "vfio-ap");
+                // The mdev bus is not ours alone.
+                if (on_bus && mdev.device_api != "vfio-ap") continue;
+                if (auto type = link_name(directory, "mdev_type"); !type.empty()) mdev.type = std::move(type);
+            }
+            read_mdev(directory, mdev, wanted == nullptr || *wanted == uuid);
+            inventory_.mdevs.push_back(std::move(mdev));
+        }
+    }
+
+    void read_mdev(const Directory& directory, Mdev& mdev, bool everything) {
+        read_assigned(directory, mdev, everything);
+        if (!everything) return;
+        mdev.migratable = read(directory, "migratable", parse_flag, "0 or 1");
+        if (auto matrix = read(directory, "guest_matrix", parse_matrix, "lines XX.YYYY", matrix_bytes)) {
+            mdev.guest_matrix = std::move(matrix->queues);
+        }
+    }
+
+    /// Assigned adapters, domains and control domains from `matrix` and `control_domains`, or from
+    /// `ap_config` where `matrix` fills its page: then it was cut without a word. The kernel prints
+    /// `ap_config` without a lock, so it counts once it reads the same twice, and both are read again when
+    /// they disagree.
+    void read_assigned(const Directory& directory, Mdev& mdev, bool everything) {
+        const std::size_t records = inventory_.unreadable.size();
+        for (int attempt = 0; attempt < read_again; ++attempt) {
+            inventory_.unreadable.resize(records);
+            const auto text = read_text(directory, "matrix", matrix_bytes);
+            const bool page_full = text && text->size() == page_bytes;
+            auto matrix = text ? parse_matrix(*text) : std::nullopt;
+            if (text && !matrix) record(directory, "matrix", 0, "expected lines XX.YYYY, XX. or .YYYY");
+            if (matrix) {
+                mdev.adapters = matrix->adapters;
+                mdev.domains = matrix->domains;
+            }
+            if (!everything && matrix && !page_full) return;
+            mdev.control_domains =
+                read(directory, "control_domains", parse_control_domains, "lines YYYY", matrix_bytes);
+            const auto config = read_config(directory);
+            mdev.ap_config = config.has_value() || exists_at(directory, "ap_config");
+            mdev.matrix_truncated = page_full && !config;
+            if (!config) return;
+            if (!matrix || page_full) {
+                mdev.adapters = config->adapters;
+                mdev.domains = config->domains;
+            }
+            if (!mdev.control_domains) mdev.control_domains = config->control_domains;
+            if (*config == Config{mdev.adapters, mdev.domains, *mdev.control_domains}) return;
+        }
+        record(directory, "ap_config", 0, "does not agree with matrix and control_domains");
+    }
+
+    std::optional<Config> read_config(const Directory& directory) {
+        auto config = read(directory, "ap_config", parse_config, "three masks");
+        for (int attempt = 0; config && attempt < read_again; ++attempt) {
+            auto again = read(directory, "ap_config", parse_config, "three masks");
+            if (again == config) return config;
+            config = std::move(again);
+        }
+        if (config) record(directory, "ap_config", 0, "kept changing while it was read");
+        return {};
+    }
+
+    Inventory inventory_;
+    Directory root_;
+    Directory drivers_;
+    Directory vfio_ap_driver_;
+    Directory matrix_;
+    std::string buffer_;
+    std::vector<std::string> names_{""};      // drivers; 0: none
+    std::vector<std::uint8_t> queue_driver_;  // by APQN, an index of names_
+    std::array<std::uint8_t, ap_devices> card_driver_{};
+    bool have_bound_ = false;
+    std::unordered_map<std::string, std::shared_ptr<const QueueDetail>> details_;
+};
+
+/// The machine's own name for its own sysfs; else the directory's, or its parent's where it is itself called
+/// `sys`.
+std::string host_name(const std::string& path) {
+    if (path == "/sys") {
+        utsname names{};
+        if (::uname(&names) == 0) return static_cast<const char*>(names.nodename);
+    }
+    auto end = path.size();
+    while (true) {
+        const auto slash = path.rfind('/', end - 1);
+        const auto part = path.substr(slash + 1, end - slash - 1);
+        if (part != "sys" && !part.empty()) return part;
+        if (slash == 0 || slash == std::string::npos) return path;
+        end = slash;
+    }
+}
+
+}  // namespace
+
+SysfsRoot::SysfsRoot(const std::string& directory)
+    : fd_{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)} {
+    if (fd_ < 0) throw SystemError{"open", directory, errno};
+    char* const canonical = ::realpath(directory.c_str(), nullptr);
+    const std::string path = canonical != nullptr ? canonical : directory;
+    std::free(canonical);  // NOLINT(cppcoreguidelines-no-malloc): realpath allocates so
+    name_ = host_name(path);
+    location_ = "sysfs:" + path;
+    struct stat info {};
+    if (::fstatat(fd_, "bus", &info, 0) != 0 && ::fstatat(fd_, "devices", &info, 0) != 0) {
+        ::close(fd_);
+        throw InputError{directory,
+                         "not a sysfs root: expected a directory with bus/ap and devices/ap in it"};
+    }
+}
+
+SysfsRoot::~SysfsRoot() {
+    ::close(fd_);
+}
+
+Inventory SysfsRoot::read_all(Depth depth) const {
+    return Reader{fd_, name_, location_}.read_all(depth);
+}
+
+Inventory SysfsRoot::read_for(const Uuid& uuid, const std::vector<Apqn>& queues) const {
+    return Reader{fd_, name_, location_}.read_for(uuid, queues);
+}
+
+}  // namespace vfioap
