@@ -7,6 +7,7 @@
 #include "ap/mask.h"
 #include "ap/master_keys.h"
 
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -17,14 +18,14 @@ struct GuestQueue {
     Apqn apqn;
     /// Unknown when the attributes it is made of could not be read.
     std::optional<Hwinfo> hwinfo;
-    friend bool operator==(const GuestQueue&, const GuestQueue&) = default;
+    /// Null when they are not known. Shared: many queues have the same.
+    std::shared_ptr<const MasterKeys> master_keys;
 };
 
 /// The AP configuration of a running guest: what has to be there again after it moved.
 struct GuestConfiguration {
     std::vector<GuestQueue> queues;  ///< sorted by APQN, each once
     Mask control_domains;
-    friend bool operator==(const GuestConfiguration&, const GuestConfiguration&) = default;
 };
 
 }  // namespace vfioap

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "compat/hardware.h"
+
+#include "compat/remedies.h"
+
+#include <string_view>
+
+#include <fmt/format.h>
+
+namespace vfioap {
+namespace {
+
+/// A facility that is there or not. `before`: what precedes `queue` in the kernel's lines.
+struct Facility {
+    RuleId rule;
+    std::string_view name;
+    std::string_view kernel;     // as the kernel names it
+    std::string_view installed;  // `installed` or `available`
+    unsigned bit;                // for those of mode: the bit of Hwinfo::mode()
+};
+
+constexpr std::array<Facility, 5> facilities{{
+    {RuleId::queue_apsc, "APSC", "APSC facility", "installed", 0},
+    {RuleId::queue_ap4km, "AP4KM", "mex4k facility", "installed", 0},
+    {RuleId::queue_ap4kc, "AP4KC", "crt4k facility", "installed", 0},
+    {RuleId::queue_apxa, "APXA", "AP-extended-addressing (APXA) facility", "installed", 0},
+    {RuleId::queue_slcf, "SLCF", "Stateless-command-filtering (SLCF)", "available", 0},
+}};
+
+constexpr std::array<Facility, 3> modes{{
+    {RuleId::queue_mode, "CCA", "Coprocessor-mode facility", "installed", 4},
+    {RuleId::queue_mode, "accelerator", "Accelerator-mode facility", "installed", 2},
+    {RuleId::queue_mode, "EP11", "XCP-mode facility", "installed", 1},
+}};
+
+const Facility* facility_of(RuleId rule) {
+    for (const auto& facility : facilities) {
+        if (facility.rule == rule) return &facility;
+    }
+    return nullptr;
+}
+
+std::string has_text(const Facility& facility, bool has) {
+    return fmt::format("{}{}", has ? "" : "not ", facility.installed);
+}
+
+std::string count_text(std::size_t count) {
+    return fmt::format("{} queue{}", count, count == 1 ? "" : "s");
+}
+
+std::string adapters_text(const std::vector<Apqn>& queues) {
+    Mask adapters;
+    for (const auto apqn : queues)
+        adapters.set(apqn.apid());
+    std::string text = adapters.count() == 1 ? "adapter" : "adapters";
+    for (const auto apid : adapters.bits())
+        text += ' ' + adapter_text(apid);
+    return text;
+}
+
+}  // namespace
+
+void HardwareCheck::compare(const GuestQueue& source, std::optional<Hwinfo> destination) {
+    if (!source.hwinfo || !destination) return;
+    const Hwinfo ours = *source.hwinfo;
+    const Hwinfo theirs = *destination;
+    constexpr std::uint64_t looked_at = Hwinfo::upper_bits | Hwinfo::compared_bits;
+    if (((ours.value() ^ theirs.value()) & looked_at) == 0 && ours.bs() == 0) return;
+
+    const Apqn apqn = source.apqn;
+    bool differs = false;
+    const auto note = [&](RuleId rule, unsigned a, unsigned b) {
+        add(rule, a, b, apqn, ours, theirs);
+        differs = true;
+    };
+    if (ours.apsc() != theirs.apsc()) note(RuleId::queue_apsc, ours.apsc(), theirs.apsc());
+    if (ours.mex4k() != theirs.mex4k()) note(RuleId::queue_ap4km, ours.mex4k(), theirs.mex4k());
+    if (ours.crt4k() != theirs.crt4k()) note(RuleId::queue_ap4kc, ours.crt4k(), theirs.crt4k());
+    if (ours.mode() != theirs.mode()) note(RuleId::queue_mode, ours.mode(), theirs.mode());
+    if (ours.apxa() != theirs.apxa()) note(RuleId::queue_apxa, ours.apxa(), theirs.apxa());
+    if (ours.slcf() != theirs.slcf()) note(RuleId::queue_slcf, ours.slcf(), theirs.slcf());
+    if (theirs.at() < ours.at()) note(RuleId::queue_type, ours.at(), theirs.at());
+    if (ours.klass() != theirs.klass() && !(ours.stateless_only() && theirs.native())) {
+        note(RuleId::queue_class, ours.klass(), theirs.klass());
+    }
+    const bool bs = ours.bs() != 0 || theirs.bs() != 0;
+    if (bs) add(RuleId::queue_bs, ours.bs(), theirs.bs(), apqn, ours, theirs);
+    if (profile_) compare_with_drivers(apqn, ours, theirs, differs, bs);
+}
+
+/// v1 and v2 (compare) and v3 and v4 as posted (restore) want all 32 upper bits equal. For v1 and v2 those
+/// are the card's, so that the bind state of a queue is not seen at all; v3 and v4 see it, and let equal ones
+/// pass.
+void HardwareCheck::compare_with_drivers(Apqn apqn, Hwinfo ours, Hwinfo theirs, bool differs, bool bs) {
+    if (differs) return;
+    constexpr std::uint64_t bs_bits = 0x0000'c000'0000'0000;
+    const std::uint64_t upper = (ours.value() ^ theirs.value()) & Hwinfo::upper_bits;
+    const auto a = static_cast<unsigned>(ours.value() >> 48U);
+    const auto b = static_cast<unsigned>(theirs.value() >> 48U);
+    if (bs) {
+        const bool passes = profile_ == Profile::compare ? (upper & ~bs_bits) == 0 : upper == 0;
+        if (passes) add(RuleId::driver_laxer, ours.bs(), theirs.bs(), apqn, ours, theirs);
+    } else if (upper != 0) {
+        add(RuleId::driver_stricter, a, b, apqn, ours, theirs);
+    }
+}
+
+void HardwareCheck::add(RuleId rule, unsigned source, unsigned destination, Apqn apqn, Hwinfo ours,
+                        Hwinfo theirs) {
+    const auto slot = static_cast<std::size_t>(rule);
+    if (const auto last = last_[slot]; last != no_group) {
+        auto& group = groups_[last];
+        if (group.source == source && group.destination == destination) {
+            group.one_type =
+                group.one_type && group.source_type == ours.at() && group.destination_type == theirs.at();
+            group.queues.push_back(apqn);
+            return;
+        }
+    }
+    const auto key =
+        std::uint64_t{static_cast<std::uint8_t>(rule)} << 32U | std::uint64_t{source} << 16U | destination;
+    const auto [found, fresh] = index_.try_emplace(key, groups_.size());
+    if (fresh) {
+        groups_.push_back({rule,
+                           static_cast<std::uint16_t>(source),
+                           static_cast<std::uint16_t>(destination),
+                           {},
+                           ours.at(),
+                           theirs.at(),
+                           true});
+    }
+    auto& group = groups_[found->second];
+    last_[slot] = found->second;
+    group.one_type =
+        group.one_type && group.source_type == ours.at() && group.destination_type == theirs.at();
+    group.queues.push_back(apqn);
+}
+
+Severity HardwareCheck::severity(const Group& group) const {
+    const auto& entry = vfioap::rule(group.rule);
+    if (mode_ == Mode::native) {
+        // Both versions of profile compare refuse; of profile restore only the drafts.
+        if (group.rule == RuleId::driver_stricter && profile_ == Profile::compare) return Severity::error;
+        return entry.native.value_or(Severity::info);
+    }
+    // Attached anew at the destination, only what the queue is there counts.
+    if (group.rule == RuleId::queue_bs && group.destination == 0) return Severity::warning;
+    return entry.detached.value_or(Severity::info);
+}
+
+std::vector<std::string> HardwareCheck::kernel_lines(const Group& group) const {
+    if (!profile_) return {};
+    const bool compare = profile_ == Profile::compare;
+    const auto prefix = fmt::format("vfio_ap_mdev {}: ", mdev_.to_string());
+    std::vector<std::string> lines{prefix +
+                                   "Migration failed: Source and target queues ({queue}) are not compatible"};
+    const auto pair = [&](std::string_view source, std::string_view target) {
+        lines.push_back(fmt::format("{}{} source queue {{queue}}", prefix, source));
+        lines.push_back(fmt::format("{}{} target queue {{queue}}", prefix, target));
+    };
+    if (const auto* const facility = facility_of(group.rule)) {
+        pair(fmt::format("{} {} in", facility->kernel, has_text(*facility, group.source != 0)),
+             fmt::format("{} {} in", facility->kernel, has_text(*facility, group.destination != 0)));
+    } else if (group.rule == RuleId::queue_mode) {
+        for (const auto& mode : modes) {
+            const bool source = (group.source & mode.bit) != 0;
+            const bool target = (group.destination & mode.bit) != 0;
+            if (source == target) continue;
+            // The wording before the newest driver: "in" is missing, and one line has two blanks.
+            const bool coprocessor = mode.bit == 4;
+            pair(fmt::format("{} {}{}", mode.kernel, has_text(mode, source),
+                             compare && !coprocessor ? "" : " in"),
+                 compare ? fmt::format("{} {}", coprocessor ? "Coprocessor-mode  facility" : mode.kernel,
+                                       has_text(mode, target))
+                         : fmt::format("{} {} in", mode.kernel, has_text(mode, target)));
+        }
+    } else if (group.rule == RuleId::queue_class) {
+        if ((group.source & 0x80U) != 0 && (group.destination & 0xc0U) == 0x40U) {
+            lines.push_back(prefix + "Full native card function available on source queue {queue}");
+            lines.push_back(prefix + "Only stateless functions available on target queue {queue}");
+        }
+    } else if (group.rule == RuleId::queue_bs) {
+        // Drivers of profile compare look at the card, which has no bind state.
+        if (compare) return {};
+        lines.push_back(fmt::format(
+            "{}Bind/associate state for source ({:x}) and target ({:x}) queue {{queue}} must be 0", prefix,
+            group.source, group.destination));
+    } else if (group.rule == RuleId::driver_laxer || (group.rule == RuleId::driver_stricter && !compare)) {
+        // The newest driver of the profile has nothing to say here.
+        return {};
+    }
+    if ((compare && group.one_type) || group.rule == RuleId::queue_type) {
+        lines.push_back(fmt::format("{}AP type of source ({:02x}) not compatible with target ({:02x})",
+                                    prefix, group.source_type, group.destination_type));
+    }
+    return lines;
+}
+
+void HardwareCheck::move_to(std::vector<Finding>& findings, const std::string& source,
+                            const std::string& destination) {
+    for (auto& group : groups_) {
+        Finding finding;
+        finding.rule = group.rule;
+        finding.severity = severity(group);
+        finding.host = Side::destination;
+        finding.kernel_lines = kernel_lines(group);
+        const auto count = count_text(group.queues.size());
+        const auto adapters = adapters_text(group.queues);
+        const bool one = group.queues.size() == 1;
+        const auto* const facility = facility_of(group.rule);
+        if (facility != nullptr) {
+            finding.source = has_text(*facility, group.source != 0);
+            finding.destination = has_text(*facility, group.destination != 0);
+            finding.message = fmt::format("{}: {} is {} at {} and {} at {}", count, facility->name,
+                                          finding.source, source, finding.destination, destination);
+            finding.remedies = advise(
+                Side::destination, fmt::format("use a card with the same facilities and firmware as {} at {}",
+                                               adapters, source));
+        } else if (group.rule == RuleId::queue_mode) {
+            finding.source = mode_text(group.source);
+            finding.destination = mode_text(group.destination);
+            finding.message =
+                fmt::format("{} {} another mode at {}: {} instead of {}", count, one ? "has" : "have",
+                            destination, finding.destination, finding.source);
+            finding.remedies =
+                advise(Side::destination,
+                       fmt::format("change the mode of {} to {} at the HMC (configure it off before), or use "
+                                   "another destination; no command does it",
+                                   adapters, finding.source));
+        } else if (group.rule == RuleId::queue_type) {
+            finding.source = ap_type_text(group.source);
+            finding.destination = ap_type_text(group.destination);
+            finding.message =
+                fmt::format("{} {} on an older card at {}: {} instead of {}", count, one ? "is" : "are",
+                            destination, finding.destination, finding.source);
+            finding.remedies =
+                advise(Side::destination,
+                       fmt::format("use {} or newer as {}: assign such a card to the LPAR at the HMC; no "
+                                   "command does it",
+                                   finding.source, adapters));
+        } else if (group.rule == RuleId::queue_class) {
+            finding.source = class_text(group.source);
+            finding.destination = class_text(group.destination);
+            finding.message =
+                fmt::format("{} {} of another class at {}: {} instead of {}", count, one ? "is" : "are",
+                            destination, finding.destination, finding.source);
+            finding.remedies =
+                advise(Side::destination,
+                       fmt::format("give the LPAR {} with the same functions as at {}; no command does it",
+                                   adapters, source));
+        } else if (group.rule == RuleId::queue_bs) {
+            finding.host = group.source != 0 && group.destination != 0 ? Side::both
+                           : group.source != 0                         ? Side::source
+                                                                       : Side::destination;
+            finding.source = fmt::format("{:x}", group.source);
+            finding.destination = fmt::format("{:x}", group.destination);
+            finding.message = fmt::format(
+                "{} {} bound or associated for Secure Execution: state {} at {}, {} at {}, both must be 0",
+                count, one ? "is" : "are", finding.source, source, finding.destination, destination);
+            finding.remedies = advise(
+                finding.host,
+                "release the queue in the Secure Execution guest that has bound it (se_bind), or reset it");
+        } else if (group.rule == RuleId::driver_stricter) {
+            finding.source = fmt::format("{:#06x}", group.source);
+            finding.destination = fmt::format("{:#06x}", group.destination);
+            finding.message =
+                fmt::format("{}: the rule allows the difference, {}", count,
+                            profile_ == Profile::compare
+                                ? "drivers v1 and v2 want all functions equal and refuse it"
+                                : "driver drafts v3 and v4 want all functions equal and refuse it");
+            finding.remedies = advise(
+                Side::both, profile_ == Profile::compare
+                                ? "detach the device, migrate, attach it again: check with --mode detached"
+                                : "use a kernel with a later driver than v4");
+        } else {
+            finding.source = fmt::format("{:x}", group.source);
+            finding.destination = fmt::format("{:x}", group.destination);
+            finding.message =
+                fmt::format("{}: the rule forbids a bind/associate state other than 0, {}", count,
+                            profile_ == Profile::compare ? "drivers v1 and v2 do not see it"
+                                                         : "driver drafts v3 and v4 let an equal one pass");
+        }
+        finding.queues = std::move(group.queues);
+        findings.push_back(std::move(finding));
+    }
+}
+
+}  // namespace vfioap

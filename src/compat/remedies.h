@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Remedies with the real numbers filled in, for the mechanism that the host really uses.
+#pragma once
+
+#include "ap/configuration.h"
+#include "compat/report.h"
+#include "host/inventory.h"
+
+#include <string>
+#include <vector>
+
+namespace vfioap {
+
+/// How a host keeps queues for its guests.
+enum class Reservation : std::uint8_t { masks, driver_override };
+
+/// driver_override where one is in use, else the masks. With both masks all ones no queue can be bound to
+/// vfio_ap but by an override, and with a mask not all ones the kernel refuses overrides (s390/ap: Restrict
+/// driver_override versus apmask and aqmask use).
+Reservation reservation_of(const Inventory& inventory);
+
+/// Loads the driver, now and at boot.
+std::vector<Remedy> load_driver(Side side);
+
+/// Binds queues that exist to vfio_ap. `queues` sorted, not empty. The masks are changed by adapter or by
+/// domain, whichever takes fewer other queues from the host; how many it takes is said.
+std::vector<Remedy> bind_queues(const Inventory& inventory, const std::vector<Apqn>& queues);
+
+/// Creates the mdev and, unless `configuration` is null, assigns what it holds.
+std::vector<Remedy> create_mdev(const Uuid& uuid, const GuestConfiguration* configuration);
+
+/// Assigns adapters, domains and control domains to the mdev, one write each; for many, all at once through
+/// `ap_config` where the kernel has it.
+std::vector<Remedy> assign(const Mdev& mdev, const Mask& adapters, const Mask& domains,
+                           const Mask& control_domains);
+
+/// Takes them away from the mdev.
+std::vector<Remedy> unassign(const Mdev& mdev, const Mask& adapters, const Mask& domains,
+                             const Mask& control_domains);
+
+/// Frees `queues`, which are assigned to `owner`, by adapter or by domain, whichever takes less from it.
+std::vector<Remedy> take_from(const Mdev& owner, const std::vector<Apqn>& queues);
+
+/// What has to be done for queues that do not exist: at the HMC, or configuring the card.
+std::vector<Remedy> provide_queues(const Inventory& inventory, const std::vector<Apqn>& queues);
+
+/// Configures the cards of `queues`.
+std::vector<Remedy> configure_cards(const Inventory& inventory, const std::vector<Apqn>& queues);
+
+/// Allows migration through the attribute `migratable` of patch version v1.
+std::vector<Remedy> allow_migration(const Uuid& uuid);
+
+/// One sentence without a command.
+std::vector<Remedy> advise(Side side, std::string text);
+
+}  // namespace vfioap
