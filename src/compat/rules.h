@@ -76,6 +76,7 @@ struct Rule {
     std::optional<Severity> native;
     std::optional<Severity> detached;
     std::string_view title;  ///< what is compared or asked, in a few words
+    std::string_view why;    ///< why it matters; one sentence
 };
 
 /// All rules, in the order of RuleId.

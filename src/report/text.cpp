@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "report/text.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace vfioap {
+namespace {
+
+constexpr std::size_t folded_queues = 6;
+constexpr std::size_t folded_kernel_lines = 4;
+constexpr std::size_t folded_commands = 8;
+constexpr std::string_view indent = "  ";
+
+enum class Style : std::uint8_t { bold, error, warning, info, good, faint };
+
+/// Bytes of the UTF-8 character that starts at `text[at]`; 0 where none does.
+std::size_t character_bytes(std::string_view text, std::size_t at) {
+    const auto byte = [&](std::size_t i) {
+        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+    };
+    const auto follows = [&](std::size_t i) { return (byte(i) & 0xc0U) == 0x80U; };
+    const unsigned first = byte(at);
+    if (first < 0x80) return 1;
+    if (first >= 0xc2 && first < 0xe0 && follows(at + 1)) return 2;
+    if (first >= 0xe0 && first < 0xf0 && follows(at + 1) && follows(at + 2)) {
+        // Not overlong, no surrogates.
+        if ((first == 0xe0 && byte(at + 1) < 0xa0) || (first == 0xed && byte(at + 1) >= 0xa0)) return 0;
+        return 3;
+    }
+    if (first >= 0xf0 && first < 0xf5 && follows(at + 1) && follows(at + 2) && follows(at + 3)) {
+        if ((first == 0xf0 && byte(at + 1) < 0x90) || (first == 0xf4 && byte(at + 1) >= 0x90)) return 0;
+        return 4;
+    }
+    return 0;
+}
+
+std::size_t columns(std::string_view text) {
+    return static_cast<std::size_t>(std::count_if(
+        text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
+}
+
+class Writer {
+  public:
+    Writer(const Report& report, const TextOptions& options) : report_{report}, options_{options} {}
+
+    std::string run() {
+        headline();
+        for (const auto severity : {Severity::error, Severity::warning, Severity::info})
+            section(severity);
+        prediction();
+        return std::move(text_);
+    }
+
+  private:
+    [[nodiscard]] std::string styled(Style style, std::string_view words) const {
+        static constexpr std::array<std::string_view, 6> codes{"1", "1;31", "1;33", "1;36", "1;32", "2"};
+        if (!options_.color) return std::string{words};
+        return fmt::format("\x1b[{}m{}\x1b[0m", codes[static_cast<std::size_t>(style)], words);
+    }
+
+    /// `label` and then `words`, wrapped, the following lines below the first word.
+    void paragraph(std::string_view label, std::string_view words, std::size_t left) {
+        const std::string clean = printable(words);
+        std::string line{label};
+        std::size_t used = columns(label);
+        bool empty = true;
+        std::string_view rest = clean;
+        while (!rest.empty()) {
+            const auto blank = rest.find(' ');
+            const auto word = rest.substr(0, blank);
+            rest.remove_prefix(blank == std::string_view::npos ? rest.size() : blank + 1);
+            if (!empty && used + 1 + columns(word) > options_.width) {
+                text_ += line + '\n';
+                line.assign(left, ' ');
+                used = left;
+                empty = true;
+            }
+            if (!empty) {
+                line += ' ';
+                ++used;
+            }
+            line += word;
+            used += columns(word);
+            empty = false;
+        }
+        text_ += line + '\n';
+    }
+
+    void headline() {
+        const auto& guest = report_.guest.name;
+        const auto source = host(Side::source);
+        const auto destination = host(Side::destination);
+        switch (report_.verdict) {
+            case Verdict::compatible:
+                paragraph(styled(Style::good, "COMPATIBLE:") + ' ',
+                          fmt::format("{} can move from {} to {}", guest, source, destination), 2);
+                break;
+            case Verdict::incompatible:
+                paragraph(styled(Style::error, "INCOMPATIBLE:") + ' ',
+                          fmt::format("{} cannot move from {} to {}", guest, source, destination), 2);
+                break;
+            case Verdict::undetermined:
+                paragraph(
+                    styled(Style::warning, "UNDETERMINED:") + ' ',
+                    fmt::format("whether {} can move from {} to {} is not known", guest, source, destination),
+                    2);
+                break;
+        }
+        if (!report_.guest.mdev) return;
+        const auto control_domains = report_.control_domains.count();
+        paragraph(indent,
+                  fmt::format("mdev {}: {} queue{}, {} control domain{}", report_.guest.mdev->to_string(),
+                              report_.queues.size(), report_.queues.size() == 1 ? "" : "s", control_domains,
+                              control_domains == 1 ? "" : "s"),
+                  2);
+        auto mode = fmt::format("mode {}", to_text(report_.mode));
+        if (report_.profile) mode += fmt::format(", profile {}", to_text(*report_.profile));
+        if (!report_.mode_reason.empty()) mode += fmt::format(" ({})", report_.mode_reason);
+        paragraph(indent, mode, 2);
+        const auto errors = report_.count(Severity::error);
+        const auto warnings = report_.count(Severity::warning);
+        if (errors + warnings > 0) {
+            paragraph(indent,
+                      fmt::format("{} error{}, {} warning{}", errors, errors == 1 ? "" : "s", warnings,
+                                  warnings == 1 ? "" : "s"),
+                      2);
+        }
+    }
+
+    /// A host's name; both are told apart by their location where the names are the same.
+    [[nodiscard]] std::string host(Side side) const {
+        const auto& mine = side == Side::source ? report_.source : report_.destination;
+        return report_.source.name == report_.destination.name
+                   ? fmt::format("{} ({})", mine.name, mine.location)
+                   : mine.name;
+    }
+
+    [[nodiscard]] std::string where(Side side) const {
+        if (side == Side::both) return "both hosts";
+        return side == Side::source ? report_.source.name : report_.destination.name;
+    }
+
+    void section(Severity severity) {
+        for (const auto& finding : report_.findings) {
+            if (finding.severity != severity) continue;
+            text_ += '\n';
+            const auto style = severity == Severity::error     ? Style::error
+                               : severity == Severity::warning ? Style::warning
+                                                               : Style::info;
+            const auto label = to_text(severity);
+            text_ += styled(style, label);
+            text_.append(9 - label.size(), ' ');
+            text_ += styled(Style::bold, rule(finding.rule).name) + '\n';
+            details(finding);
+        }
+    }
+
+    void details(const Finding& finding) {
+        paragraph("  what   ", finding.message, 9);
+        if (!finding.queues.empty())
+            list("  queues ", finding.queues.size(),
+                 [&](std::size_t i) { return finding.queues[i].to_string(); });
+        if (!finding.control_domains.empty()) {
+            list("  domains", finding.control_domains.size(),
+                 [&](std::size_t i) { return domain_text(finding.control_domains[i]); });
+        }
+        paragraph("  why    ", rule(finding.rule).why, 9);
+        kernel("  kernel ", kernel_messages(finding));
+        for (const auto& remedy : finding.remedies) {
+            paragraph("  do     ", fmt::format("on {}: {}", where(remedy.host), remedy.text), 9);
+            verbatim(remedy.commands, folded_commands, "           ");
+        }
+    }
+
+    template <typename Name>
+    void list(std::string_view label, std::size_t size, Name name) {
+        const bool folded = !options_.all_queues && size > folded_queues + 1;
+        const std::size_t shown = folded ? folded_queues : size;
+        std::string words;
+        for (std::size_t i = 0; i < shown; ++i)
+            words += (i == 0 ? "" : " ") + name(i);
+        if (folded) words += fmt::format(" … +{} more", size - shown);
+        paragraph(fmt::format("{:<9}", label), words, 9);
+    }
+
+    void kernel(std::string_view label, const std::vector<std::string>& lines) {
+        if (lines.empty()) return;
+        text_ += label;
+        const bool folded = !options_.all_queues && lines.size() > folded_kernel_lines + 1;
+        const std::size_t shown = folded ? folded_kernel_lines : lines.size();
+        for (std::size_t i = 0; i < shown; ++i)
+            text_ += fmt::format("{}{}\n", i == 0 ? "" : "         ", printable(lines[i]));
+        if (folded) text_ += fmt::format("         … +{} more\n", lines.size() - shown);
+    }
+
+    void verbatim(const std::vector<std::string>& lines, std::size_t most, std::string_view margin) {
+        const bool folded = !options_.all_queues && lines.size() > most + 1;
+        const std::size_t shown = folded ? most : lines.size();
+        for (std::size_t i = 0; i < shown; ++i)
+            text_ += fmt::format("{}{}\n", margin, styled(Style::bold, printable(lines[i])));
+        if (folded)
+            text_ += fmt::format("{}… +{} more: --all-queues shows them\n", margin, lines.size() - shown);
+    }
+
+    void prediction() {
+        const auto& predicted = report_.prediction;
+        if (!predicted.virsh && !predicted.error) return;
+        text_ += '\n';
+        text_ += styled(Style::bold, "Migrated all the same, it would end with") + '\n';
+        if (predicted.virsh) text_ += fmt::format("  {}\n", printable(*predicted.virsh));
+        if (predicted.error) {
+            const auto lines = predicted_kernel_log(report_);
+            if (!lines.empty())
+                text_ += fmt::format("  in the kernel log of {}:\n", printable(report_.destination.name));
+            verbatim(lines, folded_kernel_lines, "    ");
+        }
+    }
+
+    const Report& report_;
+    const TextOptions& options_;
+    std::string text_;
+};
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+    std::string result;
+    result.reserve(text.size());
+    for (std::size_t i = 0; i < text.size();) {
+        const auto size = character_bytes(text, i);
+        const auto first = static_cast<unsigned char>(text[i]);
+        // C0, DEL, and the C1 controls U+0080–U+009F, which start with 0xc2.
+        const bool control = first < 0x20 || first == 0x7f ||
+                             (first == 0xc2 && size == 2 && static_cast<unsigned char>(text[i + 1]) < 0xa0);
+        if (size == 0 || control) {
+            result += '?';
+            i += size == 0 ? 1 : size;
+        } else {
+            result += text.substr(i, size);
+            i += size;
+        }
+    }
+    return result;
+}
+
+std::string render_text(const Report& report, const TextOptions& options) {
+    return Writer{report, options}.run();
+}
+
+}  // namespace vfioap
