@@ -4,6 +4,8 @@
 #include "host/materialize.h"
 
 #include "ap/error.h"
+#include "host/snapshot.h"
+#include "host/sysfs.h"
 
 #include <algorithm>
 #include <array>
@@ -11,6 +13,7 @@
 #include <cstring>
 #include <map>
 #include <set>
+#include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -219,11 +222,22 @@ class Tree {
             uv.boolean("prot_virt_guest", inventory_.prot_virt_guest);
             uv.boolean("prot_virt_host", inventory_.prot_virt_host);
         }
+        make_identity();
         for (const auto& item : inventory_.unreadable)
             make_unreadable(item);
     }
 
   private:
+    /// What sysfs does not hold, as a snapshot of nothing else.
+    void make_identity() const {
+        Inventory identity;
+        identity.name = inventory_.name;
+        identity.qemu = inventory_.qemu;
+        std::ostringstream text;
+        write_snapshot(text, identity, "");
+        root_.line(identity_file.data(), text.str());
+    }
+
     void make_bus(const Directory& bus) const {
         const ApBus ap = inventory_.ap.value_or(ApBus{});
         bus.mask("apmask", ap.apmask);

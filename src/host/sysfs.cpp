@@ -2,6 +2,7 @@
 #include "host/sysfs.h"
 
 #include "ap/error.h"
+#include "host/snapshot.h"
 
 #include <algorithm>
 #include <array>
@@ -242,9 +243,8 @@ std::optional<Mask> parse_control_domains(std::string_view text) {
 
 class Reader {
   public:
-    Reader(int root, std::string name, std::string location) : root_{::fcntl(root, F_DUPFD_CLOEXEC, 0), ""} {
-        inventory_.name = std::move(name);
-        inventory_.location = std::move(location);
+    Reader(int root, const Inventory& identity)
+        : inventory_{identity}, root_{::fcntl(root, F_DUPFD_CLOEXEC, 0), ""} {
         buffer_.resize(small_bytes + 1);
     }
 
@@ -254,6 +254,13 @@ class Reader {
         read_mdevs(nullptr);
         read_devices(depth);
         return finish();
+    }
+
+    std::vector<Uuid> mdevs() {
+        bool on_bus = false;
+        auto uuids = list_mdevs(open_mdevs(on_bus));
+        std::sort(uuids.begin(), uuids.end());
+        return uuids;
     }
 
     Inventory read_for(const Uuid& uuid, const std::vector<Apqn>& queues) {
@@ -615,16 +622,28 @@ class Reader {
         return known;
     }
 
-    /// All mdevs; when only `wanted` matters, of the others just what is assigned to them.
-    void read_mdevs(const Uuid* wanted) {
+    /// Where the mdevs are; `on_bus`: on the mdev bus, which a partial root may have instead of the device.
+    Directory open_mdevs(bool& on_bus) {
         auto parent = open_directory(root_, "devices/vfio_ap/matrix");
-        const bool on_bus = !parent;
+        on_bus = !parent;
         if (on_bus) parent = open_directory(root_, "bus/mdev/devices");
-        if (!parent) return;
+        return parent;
+    }
+
+    std::vector<Uuid> list_mdevs(const Directory& parent) {
         std::vector<Uuid> uuids;
+        if (!parent) return uuids;
         for_each_name(parent, [&](std::string_view name) {
             if (auto uuid = Uuid::parse(name)) uuids.push_back(std::move(*uuid));
         });
+        return uuids;
+    }
+
+    /// All mdevs; when only `wanted` matters, of the others just what is assigned to them.
+    void read_mdevs(const Uuid* wanted) {
+        bool on_bus = false;
+        const auto parent = open_mdevs(on_bus);
+        const auto uuids = list_mdevs(parent);
         for (const auto& uuid : uuids) {
             const auto directory = open_directory(parent, uuid.to_string());
             if (!directory) {
@@ -726,34 +745,58 @@ std::string host_name(const std::string& path) {
     }
 }
 
+Inventory identity_of(const std::string& path) {
+    Inventory identity;
+    identity.name = host_name(path);
+    if (path != "/sys") {
+        const auto file = path + '/' + std::string{identity_file};
+        try {
+            auto told = load_snapshot(file);
+            identity.name = std::move(told.name);
+            identity.qemu = std::move(told.qemu);
+        } catch (const SystemError& error) {
+            if (error.number() != ENOENT) {
+                identity.unreadable.push_back({std::string{identity_file}, error.number(), ""});
+            }
+        } catch (const InputError& error) {
+            identity.unreadable.push_back({std::string{identity_file}, 0, error.what()});
+        }
+    }
+    identity.location = "sysfs:" + path;
+    return identity;
+}
+
 }  // namespace
 
 SysfsRoot::SysfsRoot(const std::string& directory)
     : fd_{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)} {
     if (fd_ < 0) throw SystemError{"open", directory, errno};
-    char* const canonical = ::realpath(directory.c_str(), nullptr);
-    const std::string path = canonical != nullptr ? canonical : directory;
-    std::free(canonical);  // NOLINT(cppcoreguidelines-no-malloc): realpath allocates so
-    name_ = host_name(path);
-    location_ = "sysfs:" + path;
     struct stat info {};
     if (::fstatat(fd_, "bus", &info, 0) != 0 && ::fstatat(fd_, "devices", &info, 0) != 0) {
         ::close(fd_);
         throw InputError{directory,
                          "not a sysfs root: expected a directory with bus/ap and devices/ap in it"};
     }
+    char* const canonical = ::realpath(directory.c_str(), nullptr);
+    path_ = canonical != nullptr ? canonical : directory;
+    std::free(canonical);  // NOLINT(cppcoreguidelines-no-malloc): realpath allocates so
+    identity_ = identity_of(path_);
 }
 
 SysfsRoot::~SysfsRoot() {
     ::close(fd_);
 }
 
+std::vector<Uuid> SysfsRoot::mdevs() const {
+    return Reader{fd_, identity_}.mdevs();
+}
+
 Inventory SysfsRoot::read_all(Depth depth) const {
-    return Reader{fd_, name_, location_}.read_all(depth);
+    return Reader{fd_, identity_}.read_all(depth);
 }
 
 Inventory SysfsRoot::read_for(const Uuid& uuid, const std::vector<Apqn>& queues) const {
-    return Reader{fd_, name_, location_}.read_for(uuid, queues);
+    return Reader{fd_, identity_}.read_for(uuid, queues);
 }
 
 }  // namespace vfioap

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace vfioap {
@@ -16,6 +17,10 @@ enum class Depth : std::uint8_t {
     full,   ///< also `ap_functions`, `status`, `mkvps`, `op_modes` of each queue and `serialnr` of each card,
             ///< once
 };
+
+/// What a sysfs root that was made from a snapshot has beside the attributes: the host's name and its QEMU,
+/// in a snapshot of their own. Not looked for in /sys.
+inline constexpr std::string_view identity_file = "vfioap-host.json";
 
 /// An open sysfs root. Read-only; survives everything that changes, vanishes or is garbage below it: such
 /// things are recorded in Inventory::unreadable.
@@ -28,6 +33,13 @@ class SysfsRoot {
     SysfsRoot(const SysfsRoot&) = delete;
     SysfsRoot& operator=(const SysfsRoot&) = delete;
 
+    /// Inventory::name and Inventory::location of what is read here.
+    [[nodiscard]] const std::string& name() const { return identity_.name; }
+    [[nodiscard]] const std::string& location() const { return identity_.location; }
+
+    /// The UUIDs of all mdevs, sorted; from one directory read.
+    [[nodiscard]] std::vector<Uuid> mdevs() const;
+
     /// Everything. About 8 system calls per queue at Depth::state.
     [[nodiscard]] Inventory read_all(Depth depth) const;
 
@@ -38,8 +50,8 @@ class SysfsRoot {
 
   private:
     int fd_;
-    std::string name_;
-    std::string location_;
+    std::string path_;
+    Inventory identity_;  // nothing but the name, the location and QEMU
 };
 
 }  // namespace vfioap

@@ -65,7 +65,7 @@ class Writer {
 
     /// `label` and then `words`, wrapped, the following lines below the first word.
     void paragraph(std::string_view label, std::string_view words, std::size_t left) {
-        const std::string clean = printable(words);
+        const std::string clean = terminal_safe(words);
         std::string line{label};
         std::size_t used = columns(label);
         bool empty = true;
@@ -194,7 +194,7 @@ class Writer {
         const bool folded = !options_.all_queues && lines.size() > folded_kernel_lines + 1;
         const std::size_t shown = folded ? folded_kernel_lines : lines.size();
         for (std::size_t i = 0; i < shown; ++i)
-            text_ += fmt::format("{}{}\n", i == 0 ? "" : "         ", printable(lines[i]));
+            text_ += fmt::format("{}{}\n", i == 0 ? "" : "         ", terminal_safe(lines[i]));
         if (folded) text_ += fmt::format("         … +{} more\n", lines.size() - shown);
     }
 
@@ -202,7 +202,7 @@ class Writer {
         const bool folded = !options_.all_queues && lines.size() > most + 1;
         const std::size_t shown = folded ? most : lines.size();
         for (std::size_t i = 0; i < shown; ++i)
-            text_ += fmt::format("{}{}\n", margin, styled(Style::bold, printable(lines[i])));
+            text_ += fmt::format("{}{}\n", margin, styled(Style::bold, terminal_safe(lines[i])));
         if (folded)
             text_ += fmt::format("{}… +{} more: --all-queues shows them\n", margin, lines.size() - shown);
     }
@@ -212,11 +212,11 @@ class Writer {
         if (!predicted.virsh && !predicted.error) return;
         text_ += '\n';
         text_ += styled(Style::bold, "Migrated all the same, it would end with") + '\n';
-        if (predicted.virsh) text_ += fmt::format("  {}\n", printable(*predicted.virsh));
+        if (predicted.virsh) text_ += fmt::format("  {}\n", terminal_safe(*predicted.virsh));
         if (predicted.error) {
             const auto lines = predicted_kernel_log(report_);
             if (!lines.empty())
-                text_ += fmt::format("  in the kernel log of {}:\n", printable(report_.destination.name));
+                text_ += fmt::format("  in the kernel log of {}:\n", terminal_safe(report_.destination.name));
             verbatim(lines, folded_kernel_lines, "    ");
         }
     }
@@ -228,7 +228,7 @@ class Writer {
 
 }  // namespace
 
-std::string printable(std::string_view text) {
+std::string terminal_safe(std::string_view text) {
     std::string result;
     result.reserve(text.size());
     for (std::size_t i = 0; i < text.size();) {

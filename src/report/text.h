@@ -20,6 +20,6 @@ struct TextOptions {
 std::string render_text(const Report& report, const TextOptions& options);
 
 /// `text` with control characters and invalid UTF-8 replaced by `?`.
-std::string printable(std::string_view text);
+std::string terminal_safe(std::string_view text);
 
 }  // namespace vfioap

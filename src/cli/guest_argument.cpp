@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "cli/guest_argument.h"
+
+#include "cli/libvirt_guest.h"
+#include "domain/domain_xml.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace vfioap {
+namespace {
+
+bool names_file(const std::string& argument) {
+    if (argument.find('/') != std::string::npos || argument.ends_with(".xml")) return true;
+    struct stat info {};
+    return ::stat(argument.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+}
+
+Guest guest_of(const DomainXml& domain) {
+    Guest guest;
+    guest.name = domain.name;
+    guest.uuid = domain.uuid;
+    guest.secure_execution = domain.secure_execution;
+    for (const auto& hostdev : domain.vfio_ap)
+        guest.mdevs.push_back(hostdev.mdev);
+    return guest;
+}
+
+}  // namespace
+
+Guest load_guest(const std::string& argument, const std::string& uri) {
+    if (argument == "-") return guest_of(load_domain_xml(STDIN_FILENO, "standard input"));
+    if (names_file(argument)) return guest_of(load_domain_xml(argument));
+    return guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, argument), argument));
+}
+
+}  // namespace vfioap

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The guest that a command line names.
+#pragma once
+
+#include "compat/check.h"
+
+#include <string>
+
+namespace vfioap {
+
+/// `-`: domain XML on standard input; something with a `/` in it, ending in `.xml`, or the name of an
+/// existing file: a file; anything else: a domain's name or UUID, asked from libvirt at `uri`. Throws
+/// SystemError, InputError.
+Guest load_guest(const std::string& argument, const std::string& uri);
+
+}  // namespace vfioap
