@@ -49,10 +49,10 @@ class Source {
   public:
     Source(std::streambuf& buffer, const std::string& origin) : buffer_{buffer}, origin_{origin} {}
 
-    [[nodiscard]] bool at_end() { return is_end(buffer_.sgetc()); }
-    [[nodiscard]] char current() { return std::char_traits<char>::to_char_type(buffer_.sgetc()); }
+    [[nodiscard]] bool at_end() { return next_ == end_ && !fill(); }
+    [[nodiscard]] char current() const { return *next_; }
     void advance() {
-        const char c = std::char_traits<char>::to_char_type(buffer_.sbumpc());
+        const char c = *next_++;
         if (++bytes_ > snapshot_max_bytes)
             throw InputError{origin_, fmt::format("has more than {} bytes", snapshot_max_bytes)};
         ++column_;
@@ -71,7 +71,7 @@ class Source {
             in_string_ = true;
             escaped_ = false;
             run_ = 0;
-        } else if (std::string_view{" \t\r\n,:[]{}"}.find(c) != std::string_view::npos) {
+        } else if (ends_number(c)) {
             run_ = 0;
         } else if (++run_ > max_number_bytes) {
             refuse("number or word", max_number_bytes);
@@ -80,8 +80,15 @@ class Source {
     [[nodiscard]] std::string place() const { return fmt::format("line {}, column {}", line_, column_); }
 
   private:
-    static bool is_end(int c) {
-        return std::char_traits<char>::eq_int_type(c, std::char_traits<char>::eof());
+    static constexpr bool ends_number(char c) {
+        return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ',' || c == ':' || c == '[' ||
+               c == ']' || c == '{' || c == '}';
+    }
+    bool fill() {
+        const auto count = buffer_.sgetn(block_.data(), static_cast<std::streamsize>(block_.size()));
+        next_ = block_.data();
+        end_ = next_ + count;
+        return count > 0;
     }
     [[noreturn]] void refuse(std::string_view what, std::size_t limit) const {
         throw InputError{origin_, place(), fmt::format("a {} longer than {} bytes", what, limit)};
@@ -89,6 +96,9 @@ class Source {
 
     std::streambuf& buffer_;
     const std::string& origin_;
+    std::vector<char> block_ = std::vector<char>(std::size_t{16} * 1024);
+    const char* next_ = nullptr;
+    const char* end_ = nullptr;
     std::size_t bytes_ = 0;
     std::size_t line_ = 1;
     std::size_t column_ = 0;
@@ -112,8 +122,7 @@ class SourceIterator {
         source_->advance();
         return *this;
     }
-    friend bool operator!=(const SourceIterator& a, const SourceIterator& b) { return !(a == b); }
-    friend bool operator==(const SourceIterator& a, const SourceIterator& b) { return a.ends() == b.ends(); }
+    friend bool operator!=(const SourceIterator& a, const SourceIterator& b) { return a.ends() != b.ends(); }
 
   private:
     [[nodiscard]] bool ends() const { return source_ == nullptr || source_->at_end(); }
@@ -574,7 +583,8 @@ class Reader {
 
     bool key(std::string& name) {
         if (name.size() > max_member_name)
-            refuse(place(), fmt::format("a member name longer than {} bytes", max_member_name));
+            refuse(depth_ == 1 ? "$" : place(),
+                   fmt::format("a member name longer than {} bytes", max_member_name));
         if (depth_ == 1) {
             top_key(name);
         } else if (target_ != Target::unknown) {
