@@ -13,6 +13,9 @@ std::vector<Apqn> filter(const Inventory& inventory, const Mdev& mdev,
     const auto adapters = mdev.adapters & bus.ap_adapter_mask.effective();
     const auto domains = (mdev.domains & bus.ap_usage_domain_mask.effective()).bits();
     std::vector<Apqn> queues;
+    queues.reserve(std::size_t{adapters.count()} * domains.size());
+    // Both are sorted, so that they are gone through side by side.
+    auto next = inventory.queues.begin();
     for (const auto apid : mdev.adapters.bits()) {
         FilteredAdapter adapter;
         adapter.apid = apid;
@@ -23,7 +26,8 @@ std::vector<Apqn> filter(const Inventory& inventory, const Mdev& mdev,
         }
         for (const auto apqi : domains) {
             const Apqn apqn{apid, apqi};
-            const Queue* const queue = inventory.find_queue(apqn);
+            while (next != inventory.queues.end() && next->apqn < apqn) ++next;
+            const Queue* const queue = next != inventory.queues.end() && next->apqn == apqn ? &*next : nullptr;
             if (queue != nullptr && queue->bound_to_vfio_ap()) continue;
             // A missing queue outranks an unbound one: binding what is there would not be enough.
             if (queue == nullptr) {

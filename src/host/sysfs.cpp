@@ -565,8 +565,10 @@ class Reader {
         if (!queue.config && !exists_at(card, name.c_str())) return note_vanished(card, name, records);
         queue.chkstop = read(card, in_queue("chkstop"), parse_flag, "0 or 1");
         queue.driver = driver_of(card, name.c_str(), apqn, in_queue("driver"));
-        if (scope.online) queue.online = read(card, in_queue("online"), parse_flag, "0 or 1");
-        if (scope.se) {
+        // Of the zcrypt drivers only.
+        if (scope.online && !queue.bound_to_vfio_ap()) queue.online = read(card, in_queue("online"), parse_flag, "0 or 1");
+        // Only where this Linux is known to be no Secure Execution guest are the attributes known to be absent.
+        if (scope.se && inventory_.prot_virt_guest != false) {
             queue.se_bind = read(card, in_queue("se_bind"), parse_se_bind, "-, bound or unbound")
                                 .value_or(SeBind::absent);
             if (const auto association =
@@ -575,7 +577,8 @@ class Reader {
                 queue.association = association->index;
             }
         }
-        if (scope.status) {
+        // Of vfio_ap only.
+        if (scope.status && queue.bound_to_vfio_ap()) {
             queue.status =
                 read(card, in_queue("status"), parse_queue_status, "unassigned, assigned or in use")
                     .value_or(QueueStatus::absent);
