@@ -1,0 +1,600 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "domain/domain_xml.h"
+
+#include "ap/error.h"
+#include "domain/printable.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <libxml/parser.h>
+#include <unistd.h>
+
+namespace vfioap {
+namespace {
+
+// libxml2 2.12 made the error constant.
+#if LIBXML_VERSION >= 21200
+using XmlError = const xmlError*;
+#else
+using XmlError = xmlError*;
+#endif
+
+constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+constexpr std::string_view xml_blanks = " \t\r\n";
+
+std::string_view view(const xmlChar* text) {
+    return text == nullptr ? std::string_view{} : reinterpret_cast<const char*>(text);
+}
+
+/// A place in the document that only moves forwards, so that asking for many costs one pass.
+class Place {
+  public:
+    explicit Place(std::string_view bytes) : bytes_{bytes} {}
+
+    void move_to(std::size_t offset) {
+        for (offset = std::min(offset, bytes_.size()); offset_ < offset; ++offset_) {
+            const auto byte = static_cast<unsigned char>(bytes_[offset_]);
+            if (byte == '\n') {
+                ++line_;
+                column_ = 1;
+            } else if ((byte & 0xc0U) != 0x80) {
+                ++column_;
+            }
+        }
+    }
+    [[nodiscard]] unsigned line() const { return line_; }
+    [[nodiscard]] std::string to_string() const { return fmt::format("line {}, column {}", line_, column_); }
+
+  private:
+    std::string_view bytes_;
+    std::size_t offset_ = 0;
+    unsigned line_ = 1;
+    unsigned column_ = 1;
+};
+
+[[noreturn]] void fail_at(std::string_view bytes, const std::string& origin, std::size_t offset,
+                          std::string_view reason) {
+    Place place{bytes};
+    place.move_to(offset);
+    throw InputError{origin, place.to_string(), reason};
+}
+
+[[noreturn]] void fail_size(const std::string& origin) {
+    throw InputError{origin,
+                     fmt::format("more than {} bytes; expected a domain XML document", domain_xml_max_bytes)};
+}
+
+/// Length of the UTF-8 character at the front of `text`, 0 where there is none: overlong forms, surrogates
+/// and numbers above U+10FFFF are none (RFC 3629, section 4).
+std::size_t utf8_length(std::string_view text) {
+    const auto byte = [text](std::size_t i) {
+        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+    };
+    const auto continues = [byte](std::size_t i) { return (byte(i) & 0xc0U) == 0x80; };
+    const unsigned lead = byte(0);
+    if (lead < 0x80) return 1;
+    if (lead >= 0xc2 && lead <= 0xdf) return continues(1) ? 2 : 0;
+    if (lead >= 0xe0 && lead <= 0xef) {
+        const bool valid = !(lead == 0xe0 && byte(1) < 0xa0) && !(lead == 0xed && byte(1) > 0x9f);
+        return valid && continues(1) && continues(2) ? 3 : 0;
+    }
+    if (lead >= 0xf0 && lead <= 0xf4) {
+        const bool valid = !(lead == 0xf0 && byte(1) < 0x90) && !(lead == 0xf4 && byte(1) > 0x8f);
+        return valid && continues(1) && continues(2) && continues(3) ? 4 : 0;
+    }
+    return 0;
+}
+
+/// What is asked of the bytes before libxml2 sees them: it would guess at encodings, and take hours over the
+/// attributes of one long tag.
+class Preflight {
+  public:
+    Preflight(std::string_view bytes, const std::string& origin) : bytes_{bytes}, origin_{origin} {}
+
+    void run() const {
+        if (bytes_.size() > domain_xml_max_bytes) fail_size(origin_);
+        if (bytes_.starts_with("\xff\xfe") || bytes_.starts_with("\xfe\xff"))
+            fail(0, "UTF-16 text; expected UTF-8");
+        const std::size_t start = bytes_.starts_with(byte_order_mark) ? byte_order_mark.size() : 0;
+        // Before the text, which is better explained by its declaration.
+        check_declaration(start);
+        check_text();
+        const auto first = bytes_.find_first_not_of(xml_blanks, start);
+        if (first == std::string_view::npos)
+            fail(bytes_.size(), "nothing in it; expected a <domain> element");
+        if (bytes_[first] != '<') fail(first, "text that is not XML; expected a <domain> element");
+        check_attributes();
+    }
+
+  private:
+    [[noreturn]] void fail(std::size_t offset, std::string_view reason) const {
+        fail_at(bytes_, origin_, offset, reason);
+    }
+
+    void check_text() const {
+        for (std::size_t i = 0; i < bytes_.size();) {
+            const auto length = utf8_length(bytes_.substr(i, 4));
+            if (length == 0) fail(i, "a byte that is not UTF-8 text; expected UTF-8");
+            if (bytes_[i] == '\0') fail(i, "a NUL byte; expected UTF-8 text");
+            i += length;
+        }
+    }
+
+    /// `<?xml version='1.0' encoding='…'?>`. A malformed one is left to libxml2 to complain of.
+    void check_declaration(std::size_t start) const {
+        static constexpr std::string_view open = "<?xml";
+        // Not `<?xml-stylesheet`.
+        if (bytes_.substr(start, open.size()) != open ||
+            xml_blanks.find(bytes_.substr(start + open.size(), 1)) == std::string_view::npos)
+            return;
+        const auto declaration = bytes_.substr(0, bytes_.find("?>", start));
+        const auto word = declaration.find("encoding", start + open.size());
+        if (word == std::string_view::npos) return;
+        const auto quote = declaration.find_first_of("'\"", word);
+        if (quote == std::string_view::npos) return;
+        auto value = declaration.substr(quote + 1);
+        value = value.substr(0, value.find(declaration[quote]));
+        std::string upper{value};
+        for (char& c : upper)
+            if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+        if (upper != "UTF-8")
+            fail(quote + 1, fmt::format("encoding \"{}\" declared; expected UTF-8", printable(value)));
+    }
+
+    /// Counts the quoted values of each start tag. Ends early where libxml2 will end too.
+    void check_attributes() const {
+        const auto skip = [this](std::size_t& at, std::string_view open, std::string_view close) {
+            if (bytes_.substr(at, open.size()) != open) return false;
+            at = bytes_.find(close, at + open.size());
+            return true;
+        };
+        for (auto at = bytes_.find('<'); at != std::string_view::npos; at = bytes_.find('<', at)) {
+            if (skip(at, "<!--", "-->") || skip(at, "<![CDATA[", "]]>") || skip(at, "<?", "?>")) continue;
+            if (bytes_.substr(at, 2) == "<!") return;
+            const auto tag = at++;
+            std::size_t values = 0;
+            char quote = '\0';
+            for (; at < bytes_.size(); ++at) {
+                const char c = bytes_[at];
+                if (quote != '\0') {
+                    if (c == quote) quote = '\0';
+                } else if (c == '\'' || c == '"') {
+                    quote = c;
+                    if (++values > domain_xml_max_attributes)
+                        fail(tag, fmt::format("an element with more than {} attributes",
+                                              domain_xml_max_attributes));
+                } else if (c == '>' || c == '<') {
+                    break;
+                }
+            }
+        }
+    }
+
+    std::string_view bytes_;
+    const std::string& origin_;
+};
+
+/// Attributes as xmlSAXHandler::startElementNs gets them, five pointers each. Those of a namespace are not
+/// ours.
+class Attributes {
+  public:
+    Attributes(const xmlChar** fields, int count)
+        : fields_{fields}, count_{static_cast<std::size_t>(count)} {}
+
+    [[nodiscard]] std::optional<std::string_view> find(std::string_view name) const {
+        for (std::size_t i = 0; i < count_; ++i) {
+            const xmlChar** const field = fields_ + i * 5;
+            if (field[1] != nullptr || field[2] != nullptr || view(field[0]) != name) continue;
+            const auto* const value = reinterpret_cast<const char*>(field[3]);
+            return std::string_view{value, static_cast<std::size_t>(field[4] - field[3])};
+        }
+        return {};
+    }
+    [[nodiscard]] bool is(std::string_view name, std::string_view value) const { return find(name) == value; }
+
+  private:
+    const xmlChar** fields_;
+    std::size_t count_;
+};
+
+/// The elements that are known, by their place in the tree; all else is `other`, with all that is in it.
+enum class Element : std::uint8_t {
+    other,
+    document,
+    domain,
+    name,
+    uuid,
+    os,
+    os_type,
+    devices,
+    emulator,
+    hostdev,  // a vfio-ap one
+    source,
+    address,
+    alias,
+    launch_security,
+};
+
+struct Step {
+    Element parent;
+    std::string_view name;
+    Element child;
+};
+constexpr std::array<Step, 12> steps{{{Element::document, "domain", Element::domain},
+                                      {Element::domain, "name", Element::name},
+                                      {Element::domain, "uuid", Element::uuid},
+                                      {Element::domain, "os", Element::os},
+                                      {Element::os, "type", Element::os_type},
+                                      {Element::domain, "launchSecurity", Element::launch_security},
+                                      {Element::domain, "devices", Element::devices},
+                                      {Element::devices, "emulator", Element::emulator},
+                                      {Element::devices, "hostdev", Element::hostdev},
+                                      {Element::hostdev, "source", Element::source},
+                                      {Element::hostdev, "alias", Element::alias},
+                                      {Element::source, "address", Element::address}}};
+
+/// One run of libxml2 over one document. libxml2 is C: no exception may pass through it, so each callback
+/// keeps what it throws, and the parser is told to stop at the next element.
+class Reader {
+  public:
+    Reader(std::string_view bytes, const std::string& origin)
+        : bytes_{bytes}, origin_{origin}, place_{bytes} {}
+    Reader(const Reader&) = delete;
+    Reader& operator=(const Reader&) = delete;
+
+    DomainXml read() {
+        // Not safe to run in two threads at once when it is first needed.
+        static const bool initialized = (xmlInitParser(), true);
+        static_cast<void>(initialized);
+
+        xmlSAXHandler handler{};
+        handler.initialized = XML_SAX2_MAGIC;
+        handler.internalSubset = [](void* self, const xmlChar*, const xmlChar*, const xmlChar*) {
+            get(self).guard([&] { get(self).refuse_document_type(); });
+        };
+        handler.startElementNs = [](void* self, const xmlChar* name, const xmlChar*, const xmlChar* uri,
+                                    int namespaces, const xmlChar**, int attributes, int,
+                                    const xmlChar** fields) {
+            get(self).guard([&] {
+                get(self).start(view(name), uri != nullptr, static_cast<std::size_t>(namespaces),
+                                Attributes{fields, attributes});
+            });
+        };
+        handler.endElementNs = [](void* self, const xmlChar*, const xmlChar*, const xmlChar*) {
+            get(self).guard([&] { get(self).end(); });
+        };
+        handler.characters = [](void* self, const xmlChar* text, int length) {
+            get(self).guard([&] {
+                get(self).characters({reinterpret_cast<const char*>(text), static_cast<std::size_t>(length)});
+            });
+        };
+        handler.ignorableWhitespace = handler.characters;
+        handler.cdataBlock = handler.characters;
+        // With this set libxml2 itself prints nothing.
+        handler.serror = [](void* self, XmlError error) { get(self).report(error); };
+
+        const std::unique_ptr<xmlParserCtxt, void (*)(xmlParserCtxt*)> parser{
+            xmlCreatePushParserCtxt(&handler, this, nullptr, 0, nullptr), xmlFreeParserCtxt};
+        if (!parser) throw std::bad_alloc{};
+        // XML_PARSE_NOENT is not among these: it would *expand* entities. (Without it an `&` in an attribute
+        // comes as `&#38;`; no value that is wanted here has one.) The declared encoding was looked at.
+        xmlCtxtUseOptions(parser.get(), XML_PARSE_NONET | XML_PARSE_IGNORE_ENC);
+        parser_ = parser.get();
+        // In one piece, since libxml2 starts an unfinished token from its beginning with each new piece.
+        xmlParseChunk(parser_, bytes_.data(), static_cast<int>(bytes_.size()), 1);
+        if (failure_) std::rethrow_exception(failure_);
+        if (!open_.empty() || !root_seen_) fail(bytes_.size(), "the document is cut off; expected </domain>");
+        if (!name_) fail(root_, "a domain without a name; expected <name>");
+        result_.name = std::move(*name_);
+        result_.emulator = std::move(emulator_).value_or("");
+        return std::move(result_);
+    }
+
+  private:
+    /// One element that is open.
+    struct Open {
+        Element element;
+        std::size_t offset;
+        std::size_t namespaces;
+    };
+    /// A vfio-ap hostdev that is open.
+    struct Hostdev {
+        std::optional<Uuid> mdev;
+        std::optional<std::string> alias;
+        bool source_seen = false;
+        bool address_seen = false;
+        unsigned line = 0;
+    };
+
+    static Reader& get(void* self) { return *static_cast<Reader*>(self); }
+
+    template <typename Callback>
+    void guard(Callback callback) noexcept {
+        if (!failure_) {
+            try {
+                callback();
+            } catch (...) {
+                failure_ = std::current_exception();
+            }
+        }
+        if (failure_) xmlStopParser(parser_);
+    }
+
+    [[noreturn]] void fail(std::size_t offset, std::string_view reason) const {
+        fail_at(bytes_, origin_, offset, reason);
+    }
+
+    /// Where libxml2 is now.
+    [[nodiscard]] std::size_t offset() const {
+        const auto consumed = xmlByteConsumed(parser_);
+        return consumed < 0 ? 0 : std::min(static_cast<std::size_t>(consumed), bytes_.size());
+    }
+
+    /// The tag whose attributes libxml2 has just read: they cannot have a `<` in them.
+    [[nodiscard]] std::size_t tag_offset() const {
+        const auto here = offset();
+        const auto tag = here == 0 ? std::string_view::npos : bytes_.rfind('<', here - 1);
+        return tag == std::string_view::npos ? here : tag;
+    }
+
+    /// Called in the middle of libxml2's work, where it cannot be stopped: fatal errors stop it anyway, the
+    /// others (of namespaces) at the next element.
+    void report(XmlError error) noexcept {
+        if (failure_ || error == nullptr || error->level < XML_ERR_ERROR) return;
+        try {
+            const auto here = offset();
+            const bool at_end = bytes_.find_first_not_of(xml_blanks, here) == std::string_view::npos;
+            if (at_end && (!root_seen_ || !open_.empty()))
+                fail(here, fmt::format("the document is cut off; expected {}",
+                                       root_seen_ ? "</domain>" : "a <domain> element"));
+            fail(here, fmt::format("not well-formed; expected an XML document (libxml2: {})",
+                                   printable(error->message == nullptr ? "" : error->message, 200)));
+        } catch (...) {
+            failure_ = std::current_exception();
+        }
+    }
+
+    [[noreturn]] void refuse_document_type() const {
+        fail(tag_offset(), "a document type declaration; expected a <domain> element without one");
+    }
+
+    void start(std::string_view name, bool foreign, std::size_t namespaces, const Attributes& attributes) {
+        const auto tag = tag_offset();
+        if (open_.size() >= domain_xml_max_depth)
+            fail(tag, fmt::format("elements nested deeper than {}", domain_xml_max_depth));
+        namespaces_ += namespaces;
+        if (namespaces_ > domain_xml_max_attributes)
+            fail(tag, fmt::format("more than {} namespaces declared", domain_xml_max_attributes));
+
+        auto element = Element::other;
+        if (!foreign) element = child(open_.empty() ? Element::document : open_.back().element, name);
+        if (open_.empty()) {
+            if (element != Element::domain)
+                fail(tag, fmt::format("root element <{}>{}; expected <domain> without a namespace",
+                                      printable(name), foreign ? " of a namespace" : ""));
+            root_seen_ = true;
+            root_ = tag;
+        }
+        open_.push_back({enter(element, tag, attributes), tag, namespaces});
+    }
+
+    static Element child(Element parent, std::string_view name) {
+        const auto* const step = std::find_if(steps.begin(), steps.end(), [parent, name](const Step& s) {
+            return s.parent == parent && s.name == name;
+        });
+        return step == steps.end() ? Element::other : step->child;
+    }
+
+    /// Takes what the element says of itself. Gives `other` where what is in it does not matter.
+    Element enter(Element element, std::size_t tag, const Attributes& attributes) {
+        switch (element) {
+            case Element::domain:
+                result_.type = value(attributes, "type", "type", tag).value_or("");
+                return element;
+            case Element::name:
+                return begin_text(name_) ? element : Element::other;
+            case Element::uuid:
+                return !result_.uuid && begin_text(uuid_) ? element : Element::other;
+            case Element::emulator:
+                return begin_text(emulator_) ? element : Element::other;
+            case Element::os_type:
+                if (os_type_seen_) return Element::other;
+                os_type_seen_ = true;
+                result_.arch = value(attributes, "arch", "arch", tag).value_or("");
+                result_.machine = value(attributes, "machine", "machine", tag).value_or("");
+                return element;
+            case Element::launch_security:
+                result_.secure_execution = result_.secure_execution || attributes.is("type", "s390-pv");
+                return element;
+            case Element::hostdev:
+                if (attributes.find("mode").value_or("subsystem") != "subsystem" ||
+                    !attributes.is("type", "mdev") || !attributes.is("model", "vfio-ap"))
+                    return Element::other;
+                hostdev_ = {};
+                place_.move_to(tag);
+                hostdev_.line = place_.line();
+                return element;
+            case Element::source:
+                return std::exchange(hostdev_.source_seen, true) ? Element::other : element;
+            case Element::address:
+                if (std::exchange(hostdev_.address_seen, true)) return Element::other;
+                take_mdev(attributes, tag);
+                return element;
+            case Element::alias:
+                if (!hostdev_.alias) hostdev_.alias = value(attributes, "name", "alias", tag);
+                return element;
+            case Element::os:
+            case Element::devices:
+            case Element::document:
+            case Element::other:
+                break;
+        }
+        return element;
+    }
+
+    void take_mdev(const Attributes& attributes, std::size_t tag) {
+        const auto text = attributes.find("uuid");
+        if (!text) fail(tag, "the address of a vfio-ap hostdev without a uuid; expected the UUID of an mdev");
+        hostdev_.mdev = Uuid::parse(*text);
+        if (!hostdev_.mdev)
+            fail(tag,
+                 fmt::format("a vfio-ap hostdev with uuid \"{}\"; expected a UUID of the form 8-4-4-4-12",
+                             printable(*text)));
+    }
+
+    void end() {
+        const Open closed = open_.back();
+        open_.pop_back();
+        namespaces_ -= closed.namespaces;
+        switch (closed.element) {
+            case Element::name:
+                check_value(*name_, "name", closed.offset);
+                if (name_->empty()) fail(closed.offset, "an empty <name>; expected the name of the guest");
+                break;
+            case Element::emulator:
+                check_value(*emulator_, "emulator", closed.offset);
+                break;
+            case Element::uuid:
+                end_uuid(closed.offset);
+                break;
+            case Element::hostdev:
+                if (!hostdev_.mdev)
+                    fail(closed.offset, "a vfio-ap hostdev without an mdev; expected <source><address uuid=");
+                result_.vfio_ap.push_back(
+                    {std::move(*hostdev_.mdev), std::move(hostdev_.alias).value_or(""), hostdev_.line});
+                break;
+            default:
+                break;
+        }
+    }
+
+    void end_uuid(std::size_t tag) {
+        std::string_view text{*uuid_};
+        text.remove_prefix(std::min(text.find_first_not_of(xml_blanks), text.size()));
+        result_.uuid = Uuid::parse(text.substr(0, text.find_last_not_of(xml_blanks) + 1));
+        if (!result_.uuid)
+            fail(tag, fmt::format("a domain with uuid \"{}\"; expected a UUID of the form 8-4-4-4-12",
+                                  printable(*uuid_)));
+    }
+
+    /// False when there was such an element before: the first one counts.
+    static bool begin_text(std::optional<std::string>& text) {
+        if (text) return false;
+        text.emplace();
+        return true;
+    }
+
+    void characters(std::string_view piece) {
+        if (open_.empty()) return;
+        const auto add = [this, piece](std::string& text, std::string_view what) {
+            if (text.size() + piece.size() > domain_xml_max_value) fail_long(what, open_.back().offset);
+            text += piece;
+        };
+        switch (open_.back().element) {
+            case Element::name:
+                return add(*name_, "name");
+            case Element::uuid:
+                return add(*uuid_, "uuid");
+            case Element::emulator:
+                return add(*emulator_, "emulator");
+            default:
+                return;
+        }
+    }
+
+    /// What is taken over may come to stand in a message, a log or a path.
+    void check_value(std::string_view text, std::string_view what, std::size_t tag) const {
+        if (text.size() > domain_xml_max_value) fail_long(what, tag);
+        for (std::size_t i = 0; i < text.size(); ++i) {
+            const auto byte = static_cast<unsigned char>(text[i]);
+            // U+0080 to U+009F are controls too: C2 80 to C2 9F.
+            const bool c1 =
+                byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
+            if (byte < ' ' || byte == 0x7f || c1)
+                fail(tag, fmt::format("{} with a control character in it; expected one line of text", what));
+        }
+    }
+    [[noreturn]] void fail_long(std::string_view what, std::size_t tag) const {
+        fail(tag, fmt::format("{} of more than {} bytes", what, domain_xml_max_value));
+    }
+
+    [[nodiscard]] std::optional<std::string> value(const Attributes& attributes, std::string_view name,
+                                                   std::string_view what, std::size_t tag) const {
+        const auto text = attributes.find(name);
+        if (!text) return {};
+        check_value(*text, what, tag);
+        return std::string{*text};
+    }
+
+    std::string_view bytes_;
+    const std::string& origin_;
+    Place place_;
+    xmlParserCtxt* parser_ = nullptr;
+    std::exception_ptr failure_;
+
+    std::vector<Open> open_;
+    std::size_t namespaces_ = 0;
+    std::size_t root_ = 0;
+    bool root_seen_ = false;
+    bool os_type_seen_ = false;
+    std::optional<std::string> name_;
+    std::optional<std::string> uuid_;
+    std::optional<std::string> emulator_;
+    Hostdev hostdev_;
+    DomainXml result_;
+};
+
+class OpenFile {
+  public:
+    explicit OpenFile(const std::string& path) : fd_{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY)} {
+        if (fd_ < 0) throw SystemError{"open", path, errno};
+    }
+    ~OpenFile() { ::close(fd_); }
+    OpenFile(const OpenFile&) = delete;
+    OpenFile& operator=(const OpenFile&) = delete;
+    [[nodiscard]] int fd() const { return fd_; }
+
+  private:
+    int fd_;
+};
+
+}  // namespace
+
+DomainXml parse_domain_xml(std::string_view bytes, const std::string& origin) {
+    Preflight{bytes, origin}.run();
+    return Reader{bytes, origin}.read();
+}
+
+std::string read_domain_xml(int fd, const std::string& origin) {
+    static constexpr std::size_t piece = std::size_t{64} * 1024;
+    std::string bytes;
+    while (true) {
+        const auto used = bytes.size();
+        bytes.resize(used + piece);
+        const auto got = ::read(fd, bytes.data() + used, piece);
+        if (got < 0 && errno != EINTR) throw SystemError{"read", origin, errno};
+        bytes.resize(used + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+        if (got == 0) return bytes;
+        if (bytes.size() > domain_xml_max_bytes) fail_size(origin);
+    }
+}
+
+DomainXml load_domain_xml(int fd, const std::string& origin) {
+    return parse_domain_xml(read_domain_xml(fd, origin), origin);
+}
+
+DomainXml load_domain_xml(const std::string& path) {
+    const OpenFile file{path};
+    return load_domain_xml(file.fd(), path);
+}
+
+}  // namespace vfioap
