@@ -31,8 +31,12 @@ Finding make_finding(RuleId id, Severity severity, Side host, std::string messag
     return finding;
 }
 
+std::string count_of(std::size_t count) {
+    return fmt::format("{} queue{}", count, count == 1 ? "" : "s");
+}
+
 std::string queues_are(std::size_t count, std::string_view singular, std::string_view plural) {
-    return fmt::format("{} queue{} {}", count, count == 1 ? "" : "s", count == 1 ? singular : plural);
+    return fmt::format("{} {}", count_of(count), count == 1 ? singular : plural);
 }
 
 Mask adapters_in(const std::vector<Apqn>& queues) {
@@ -71,10 +75,10 @@ class UnreadableFindings {
     /// `queues` whose hardware is not known although nothing failed: the attribute is not there.
     void add_absent(std::vector<Apqn> queues, std::string_view attribute) {
         if (queues.empty()) return;
-        auto finding = make_finding(
-            RuleId::host_unreadable, Severity::error, side_,
-            fmt::format("{}: the hardware of {} is not known: {} has no {}", host_,
-                        queues_are(queues.size(), "", ""), card_path(queues.front().apid()), attribute));
+        auto finding =
+            make_finding(RuleId::host_unreadable, Severity::error, side_,
+                         fmt::format("{}: the hardware of {} is not known: {} has no {}", host_,
+                                     count_of(queues.size()), card_path(queues.front().apid()), attribute));
         finding.queues = std::move(queues);
         finding.remedies = advise(side_, "compare the cards by hand (lszcrypt -V), or use a newer kernel");
         absent_.push_back(std::move(finding));
@@ -582,12 +586,12 @@ class Check {
         std::set_difference(matrix.queues.begin(), matrix.queues.end(), report_.queues.begin(),
                             report_.queues.end(), std::back_inserter(extra));
         if (native() ? source_count == destination_count : extra.empty()) return;
-        auto& finding = add(RuleId::queue_count, Side::destination,
-                            native() ? fmt::format("the guest has {} at {} and would have {} at {}",
-                                                   queues_are(source_count, "", ""), source_.host.name,
-                                                   destination_count, destination_.name)
-                                     : fmt::format("{}: the mdev has {} that the guest did not have",
-                                                   destination_.name, queues_are(extra.size(), "", "")));
+        auto& finding = add(
+            RuleId::queue_count, Side::destination,
+            native() ? fmt::format("the guest has {} at {} and would have {} at {}", count_of(source_count),
+                                   source_.host.name, destination_count, destination_.name)
+                     : fmt::format("{}: the mdev has {} that the guest did not have", destination_.name,
+                                   count_of(extra.size())));
         finding.source = std::to_string(source_count);
         finding.destination = std::to_string(destination_count);
         if (native() && source_count > destination_count) {
@@ -838,7 +842,7 @@ Source describe_source(const Guest& guest, const Inventory& inventory) {
         if (matrix.origin == GuestMatrix::Origin::rebuilt) {
             add(RuleId::config_truncated, Severity::info,
                 fmt::format("{}: guest_matrix fills its page and was made again from ap_config: {}",
-                            inventory.name, queues_are(queues.size(), "", "")));
+                            inventory.name, count_of(queues.size())));
         } else if (matrix.origin == GuestMatrix::Origin::unknown && mdev->guest_matrix_truncated()) {
             auto& finding = add(
                 RuleId::config_truncated, Severity::error,
