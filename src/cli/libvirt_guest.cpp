@@ -75,6 +75,8 @@ class QuietXml {
     ~QuietXml() { set(nullptr); }
     QuietXml(const QuietXml&) = delete;
     QuietXml& operator=(const QuietXml&) = delete;
+    QuietXml(QuietXml&&) = delete;
+    QuietXml& operator=(QuietXml&&) = delete;
 
   private:
     void set(void (*function)(void*, const char*, ...)) const {

@@ -710,9 +710,9 @@ class Reader {
     std::optional<Config> read_config(const Directory& directory) {
         auto config = read(directory, "ap_config", parse_config, "three masks");
         for (int attempt = 0; config && attempt < read_again; ++attempt) {
-            auto again = read(directory, "ap_config", parse_config, "three masks");
+            const auto again = read(directory, "ap_config", parse_config, "three masks");
             if (again == config) return config;
-            config = std::move(again);
+            config = again;
         }
         if (config) record(directory, "ap_config", 0, "kept changing while it was read");
         return {};
@@ -741,7 +741,7 @@ std::string host_name(const std::string& path) {
     auto end = path.size();
     while (true) {
         const auto slash = path.rfind('/', end - 1);
-        const auto part = path.substr(slash + 1, end - slash - 1);
+        auto part = path.substr(slash + 1, end - slash - 1);
         if (part != "sys" && !part.empty()) return part;
         if (slash == 0 || slash == std::string::npos) return path;
         end = slash;
