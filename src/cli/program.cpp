@@ -50,6 +50,7 @@ int run_program(CLI::App& app, std::string_view name, int argc, char** argv,
     try {
         try {
             app.parse(argc, argv);
+            return body();
         } catch (const CLI::Success& asked) {
             return app.exit(asked);
         } catch (const CLI::ParseError& error) {
@@ -57,7 +58,6 @@ int run_program(CLI::App& app, std::string_view name, int argc, char** argv,
             std::replace(what.begin(), what.end(), '\n', ' ');
             return complain(name, fmt::format("{} (see {} --help)", what, name), exit_usage);
         }
-        return body();
     } catch (const UnreachableError& error) {
         return complain(name, error.what(), exit_undetermined);
     } catch (const std::bad_alloc&) {

@@ -15,7 +15,8 @@ int main(int argc, char** argv) {
         "vfioapctl COMMAND --help tells more; so does man 1 vfioapctl.");
     app.set_version_flag("--version", "vfioapctl " VFIOAP_VERSION);
     app.set_help_flag("-h,--help", "Print this help");
-    app.require_subcommand(1);
+    // That there is one is asked below: asked here, a mistyped one would be told as a missing one.
+    app.require_subcommand(0, 1);
     // Options of the program are understood behind the subcommand as well.
     app.fallthrough();
     app.add_option("-s,--source", common.source, "The host to look at (default: local)")->type_name("HOST");
@@ -36,5 +37,8 @@ int main(int argc, char** argv) {
     vfioap::add_status(app, common, chosen);
     vfioap::add_snapshot(app, common, chosen);
     vfioap::add_materialize(app, common, chosen);
-    return vfioap::run_program(app, "vfioapctl", argc, argv, [&] { return chosen(); });
+    return vfioap::run_program(app, "vfioapctl", argc, argv, [&] {
+        if (!chosen) throw CLI::RequiredError{"a command"};
+        return chosen();
+    });
 }

@@ -31,8 +31,12 @@ Finding make_finding(RuleId id, Severity severity, Side host, std::string messag
     return finding;
 }
 
+std::string count_of(std::size_t count) {
+    return fmt::format("{} queue{}", count, count == 1 ? "" : "s");
+}
+
 std::string queues_are(std::size_t count, std::string_view singular, std::string_view plural) {
-    return fmt::format("{} queue{} {}", count, count == 1 ? "" : "s", count == 1 ? singular : plural);
+    return fmt::format("{} {}", count_of(count), count == 1 ? singular : plural);
 }
 
 Mask adapters_in(const std::vector<Apqn>& queues) {
@@ -71,10 +75,10 @@ class UnreadableFindings {
     /// `queues` whose hardware is not known although nothing failed: the attribute is not there.
     void add_absent(std::vector<Apqn> queues, std::string_view attribute) {
         if (queues.empty()) return;
-        auto finding = make_finding(
-            RuleId::host_unreadable, Severity::error, side_,
-            fmt::format("{}: the hardware of {} is not known: {} has no {}", host_,
-                        queues_are(queues.size(), "", ""), card_path(queues.front().apid()), attribute));
+        auto finding =
+            make_finding(RuleId::host_unreadable, Severity::error, side_,
+                         fmt::format("{}: the hardware of {} is not known: {} has no {}", host_,
+                                     count_of(queues.size()), card_path(queues.front().apid()), attribute));
         finding.queues = std::move(queues);
         finding.remedies = advise(side_, "compare the cards by hand (lszcrypt -V), or use a newer kernel");
         absent_.push_back(std::move(finding));
@@ -199,9 +203,6 @@ class Check {
             return finish();
         }
         report_.guest.mdev = guest_.mdevs.front();
-        report_.queues.reserve(source_.configuration.queues.size());
-        for (const auto& queue : source_.configuration.queues)
-            report_.queues.push_back(queue.apqn);
         report_.control_domains = source_.configuration.control_domains;
         mdev_ = destination_.find_mdev(*report_.guest.mdev);
 
@@ -236,7 +237,6 @@ class Check {
 
     void choose_mode() {
         const bool destination_migrates = migrates(destination_).value_or(false);
-        const auto destination_qemu = destination_.qemu ? destination_.qemu->vfio_ap_migration : std::nullopt;
         report_.mode = options_.mode;
         if (options_.mode == Mode::automatic) {
             std::string obstacle;
@@ -244,7 +244,8 @@ class Check {
                 obstacle = fmt::format("the kernel of {} cannot migrate a vfio-ap device", source_.host.name);
             } else if (!destination_migrates) {
                 obstacle = fmt::format("the kernel of {} cannot migrate a vfio-ap device", destination_.name);
-            } else if (!source_.qemu_migrates.value_or(false) || !destination_qemu.value_or(false)) {
+            } else if (!source_.qemu_migrates.value_or(false) ||
+                       !destination_.qemu_migrates().value_or(false)) {
                 obstacle = "QEMU is not known to migrate a vfio-ap device";
             }
             report_.mode = obstacle.empty() ? Mode::native : Mode::detached;
@@ -354,13 +355,12 @@ class Check {
     }
 
     void check_qemu() {
-        const auto destination_qemu = destination_.qemu ? destination_.qemu->vfio_ap_migration : std::nullopt;
         for (const bool known : {true, false}) {
             const auto lacks = [known](std::optional<bool> able) {
                 return known ? able == false : !able.has_value();
             };
             const bool at_source = lacks(source_.qemu_migrates);
-            const bool at_destination = lacks(destination_qemu);
+            const bool at_destination = lacks(destination_.qemu_migrates());
             if (!at_source && !at_destination) continue;
             const Side side = at_source && at_destination ? Side::both
                               : at_source                 ? Side::source
@@ -387,11 +387,13 @@ class Check {
             finding.remedies = create_mdev(uuid(), set_up_beforehand() ? &source_.configuration : nullptr);
             return;
         }
-        const bool same_host = source_.host.location == destination_.location;
-        const auto in_use = [&](const Queue& queue) {
-            return queue.status == QueueStatus::in_use && mdev_->assigned(queue.apqn);
-        };
-        if (!same_host && std::any_of(destination_.queues.begin(), destination_.queues.end(), in_use)) {
+        if (source_.host.location == destination_.location) return;
+        // All queues that a guest has say so; the first page of them is enough.
+        const auto queues = mdev_->guest_matrix ? *mdev_->guest_matrix : mdev_->matrix();
+        if (std::any_of(queues.begin(), queues.end(), [&](Apqn apqn) {
+                const Queue* const queue = destination_.find_queue(apqn);
+                return queue != nullptr && queue->status == QueueStatus::in_use;
+            })) {
             auto& finding = add(RuleId::mdev_in_use, Side::destination,
                                 fmt::format("{}: mdev {} is in use by a guest already", destination_.name,
                                             uuid().to_string()));
@@ -416,42 +418,56 @@ class Check {
         std::vector<Apqn> deconfigured;
         std::vector<Apqn> checkstopped;
         std::vector<std::vector<Apqn>> elsewhere(destination_.mdevs.size());
-        std::vector<std::size_t> rivals;
-        const auto adapters = adapters_in(report_.queues);
-        const auto domains = domains_in(report_.queues);
-        for (std::size_t i = 0; i < destination_.mdevs.size(); ++i) {
-            const auto& mdev = destination_.mdevs[i];
-            if (mdev.uuid != uuid() && !(mdev.adapters & adapters).none() &&
-                !(mdev.domains & domains).none()) {
-                rivals.push_back(i);
-            }
-        }
         GuestMatrix matrix;
         if (mdev_ != nullptr && set_up_beforehand()) matrix = guest_matrix_of(destination_, *mdev_);
         const bool matrix_known = matrix.origin != GuestMatrix::Origin::unknown;
-        std::array<const Card*, ap_devices> cards{};
-        for (const auto& card : destination_.cards)
-            cards[card.apid] = &card;
-
         HardwareCheck hardware{uuid(), report_.mode, report_.profile};
-        KeyCheck keys{report_.mode, source_.host.name, destination_.name};
-        auto next = destination_.queues.begin();
-        auto passed = matrix.queues.begin();
+        KeyCheck keys{source_.configuration.queues.size(), source_.host.name, destination_.name};
+        const Queue* next = destination_.queues.data();
+        const Queue* const last = next + destination_.queues.size();
+        const Apqn* passed = matrix.queues.data();
+        const Apqn* const last_passed = passed + matrix.queues.size();
+        // Memory is what this loop waits for: the largest guest and host are read once, and the report's own
+        // lists are made on the way.
+        report_.queues.resize(source_.configuration.queues.size());
+        Apqn* out = report_.queues.data();
+        std::array<bool, ap_devices> domains{};
+        std::vector<std::size_t> rivals;  // of this adapter
+        const bool ask_matrix = mdev_ != nullptr && set_up_beforehand() && matrix_known;
+        // Of the card, which changes seldom.
+        int adapter = -1;
+        const Card* card = nullptr;
+        bool card_off = false;
+        bool card_stopped = false;
+        std::optional<Hwinfo> card_hwinfo;
         for (const auto& ours : source_.configuration.queues) {
             const auto apqn = ours.apqn;
-            while (next != destination_.queues.end() && next->apqn < apqn)
+            if (apqn.apid() != adapter) {
+                adapter = apqn.apid();
+                adapters_.set(apqn.apid());
+                rivals.clear();
+                for (std::size_t i = 0; i < destination_.mdevs.size(); ++i) {
+                    const auto& mdev = destination_.mdevs[i];
+                    if (mdev.uuid != uuid() && mdev.adapters.test(apqn.apid())) rivals.push_back(i);
+                }
+                card = destination_.find_card(apqn.apid());
+                card_off = card != nullptr && card->config == false;
+                card_stopped = card != nullptr && card->chkstop == true;
+                card_hwinfo = hwinfo_of(Queue{}, card);
+            }
+            *out++ = apqn;
+            domains[apqn.apqi()] = true;
+            while (next != last && next->apqn < apqn)
                 ++next;
-            const Queue* const theirs =
-                next != destination_.queues.end() && next->apqn == apqn ? &*next : nullptr;
+            const Queue* const theirs = next != last && next->apqn == apqn ? next : nullptr;
             for (const auto rival : rivals) {
                 if (destination_.mdevs[rival].assigned(apqn)) elsewhere[rival].push_back(apqn);
             }
             const bool bound = theirs != nullptr && theirs->bound_to_vfio_ap();
-            if (mdev_ != nullptr && set_up_beforehand()) {
-                while (passed != matrix.queues.end() && *passed < apqn)
+            if (ask_matrix) {
+                while (passed != last_passed && *passed < apqn)
                     ++passed;
-                const bool passes = passed != matrix.queues.end() && *passed == apqn;
-                if (!passes && matrix_known) {
+                if (passed == last_passed || *passed != apqn) {
                     if (!mdev_->assigned(apqn)) {
                         not_assigned.push_back(apqn);
                     } else if (bound) {
@@ -464,20 +480,24 @@ class Check {
                 continue;
             }
             if (!bound) not_bound.push_back(apqn);
-            const Card* const card = cards[apqn.apid()];
-            if (theirs->config == false || (card != nullptr && card->config == false))
-                deconfigured.push_back(apqn);
-            if (theirs->chkstop == true || (card != nullptr && card->chkstop == true))
-                checkstopped.push_back(apqn);
-            const auto hwinfo = hwinfo_of(*theirs, card);
-            if (!hwinfo) unknown_hardware_.push_back(apqn);
-            hardware.compare(ours, hwinfo);
-            keys.compare(ours, hwinfo, theirs->mkvps());
+            if (card_off || theirs->config == false) deconfigured.push_back(apqn);
+            if (card_stopped || theirs->chkstop == true) checkstopped.push_back(apqn);
+            const auto hwinfo = theirs->ap_functions ? hwinfo_of(*theirs, card) : card_hwinfo;
+            if (!hwinfo) {
+                unknown_hardware_.push_back(apqn);
+                if (ours.hwinfo) keys.compare(apqn, *ours.hwinfo, ours.master_keys.get(), theirs->mkvps());
+                continue;
+            }
+            const Hwinfo mode = ours.hwinfo.value_or(*hwinfo);
+            if (ours.hwinfo) hardware.compare(apqn, *ours.hwinfo, *hwinfo);
+            if (mode.mode() == hwinfo->mode())
+                keys.compare(apqn, mode, ours.master_keys.get(), theirs->mkvps());
         }
-
+        for (unsigned i = 0; i < ap_devices; ++i)
+            domains_.set(i, domains[i]);
         add_missing(std::move(missing));
         add_not_bound(std::move(not_bound));
-        add_elsewhere(rivals, elsewhere);
+        add_elsewhere(elsewhere);
         add_count(matrix, matrix_known);
         add_not_assigned(std::move(not_assigned));
         add_filtered(std::move(filtered), matrix);
@@ -535,8 +555,9 @@ class Check {
                            uuid().to_string());
     }
 
-    void add_elsewhere(const std::vector<std::size_t>& rivals, std::vector<std::vector<Apqn>>& elsewhere) {
-        for (const auto rival : rivals) {
+    /// By mdev.
+    void add_elsewhere(std::vector<std::vector<Apqn>>& elsewhere) {
+        for (std::size_t rival = 0; rival < elsewhere.size(); ++rival) {
             if (elsewhere[rival].empty()) continue;
             const auto& owner = destination_.mdevs[rival];
             auto& finding =
@@ -565,12 +586,12 @@ class Check {
         std::set_difference(matrix.queues.begin(), matrix.queues.end(), report_.queues.begin(),
                             report_.queues.end(), std::back_inserter(extra));
         if (native() ? source_count == destination_count : extra.empty()) return;
-        auto& finding = add(RuleId::queue_count, Side::destination,
-                            native() ? fmt::format("the guest has {} at {} and would have {} at {}",
-                                                   queues_are(source_count, "", ""), source_.host.name,
-                                                   destination_count, destination_.name)
-                                     : fmt::format("{}: the mdev has {} that the guest did not have",
-                                                   destination_.name, queues_are(extra.size(), "", "")));
+        auto& finding = add(
+            RuleId::queue_count, Side::destination,
+            native() ? fmt::format("the guest has {} at {} and would have {} at {}", count_of(source_count),
+                                   source_.host.name, destination_count, destination_.name)
+                     : fmt::format("{}: the mdev has {} that the guest did not have", destination_.name,
+                                   count_of(extra.size())));
         finding.source = std::to_string(source_count);
         finding.destination = std::to_string(destination_count);
         if (native() && source_count > destination_count) {
@@ -586,8 +607,8 @@ class Check {
                             uuid().to_string(), source_count, destination_count)};
         }
         if (!extra.empty()) {
-            const auto adapters = adapters_in(extra) - adapters_in(report_.queues);
-            const auto domains = domains_in(extra) - domains_in(report_.queues);
+            const auto adapters = adapters_in(extra) - adapters_;
+            const auto domains = domains_in(extra) - domains_;
             finding.remedies = unassign(*mdev_, adapters, domains, {});
         } else {
             finding.remedies =
@@ -642,11 +663,11 @@ class Check {
                                         reasons.empty() ? "the kernel gives no reason"
                                                         : fmt::format("{}", fmt::join(reasons, "; "))));
         if (native()) finding.kernel_lines = {not_in_matrix_line()};
-        needless_domains = needless_domains - domains_in(report_.queues);
+        needless_domains = needless_domains - domains_;
         if (!to_bind.empty()) {
             // What the guest did not have need not be bound: taking it away mends the adapter as well.
-            needless_domains = needless_domains | (domains_in(to_bind) - domains_in(report_.queues));
-            needless_adapters = adapters_in(to_bind) - adapters_in(report_.queues);
+            needless_domains = needless_domains | (domains_in(to_bind) - domains_);
+            needless_adapters = adapters_in(to_bind) - adapters_;
         }
         if (!needless_domains.none() || !needless_adapters.none()) {
             finding.remedies = unassign(*mdev_, needless_adapters, needless_domains, {});
@@ -718,8 +739,7 @@ class Check {
 
     void check_unreadable() {
         UnreadableFindings unreadable{Side::destination, destination_.name};
-        const Needs needs{uuid(), adapters_in(report_.queues), report_.queues,
-                          true,   set_up_beforehand(),         report_.mode};
+        const Needs needs{uuid(), adapters_, report_.queues, true, set_up_beforehand(), report_.mode};
         for (const auto& item : destination_.unreadable) {
             unreadable.add(needs(item) ? Severity::error : Severity::info, item);
         }
@@ -764,6 +784,8 @@ class Check {
     const Inventory& destination_;
     const CheckOptions& options_;
     const Mdev* mdev_ = nullptr;
+    Mask adapters_;  // of the guest's queues
+    Mask domains_;
     std::vector<Apqn> unknown_hardware_;
     Report report_;
 };
@@ -774,7 +796,7 @@ Source describe_source(const Guest& guest, const Inventory& inventory) {
     Source source;
     source.host = {inventory.name, inventory.location};
     source.kernel_migrates = Check::migrates(inventory);
-    source.qemu_migrates = inventory.qemu ? inventory.qemu->vfio_ap_migration : std::nullopt;
+    source.qemu_migrates = inventory.qemu_migrates();
     source.has_migratable = std::any_of(inventory.mdevs.begin(), inventory.mdevs.end(),
                                         [](const Mdev& mdev) { return mdev.migratable.has_value(); });
     source.secure_execution = inventory.prot_virt_guest.value_or(false);
@@ -820,7 +842,7 @@ Source describe_source(const Guest& guest, const Inventory& inventory) {
         if (matrix.origin == GuestMatrix::Origin::rebuilt) {
             add(RuleId::config_truncated, Severity::info,
                 fmt::format("{}: guest_matrix fills its page and was made again from ap_config: {}",
-                            inventory.name, queues_are(queues.size(), "", "")));
+                            inventory.name, count_of(queues.size())));
         } else if (matrix.origin == GuestMatrix::Origin::unknown && mdev->guest_matrix_truncated()) {
             auto& finding = add(
                 RuleId::config_truncated, Severity::error,

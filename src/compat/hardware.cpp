@@ -60,14 +60,7 @@ std::string adapters_text(const std::vector<Apqn>& queues) {
 
 }  // namespace
 
-void HardwareCheck::compare(const GuestQueue& source, std::optional<Hwinfo> destination) {
-    if (!source.hwinfo || !destination) return;
-    const Hwinfo ours = *source.hwinfo;
-    const Hwinfo theirs = *destination;
-    constexpr std::uint64_t looked_at = Hwinfo::upper_bits | Hwinfo::compared_bits;
-    if (((ours.value() ^ theirs.value()) & looked_at) == 0 && ours.bs() == 0) return;
-
-    const Apqn apqn = source.apqn;
+void HardwareCheck::compare_unequal(Apqn apqn, Hwinfo ours, Hwinfo theirs) {
     bool differs = false;
     const auto note = [&](RuleId rule, unsigned a, unsigned b) {
         add(rule, a, b, apqn, ours, theirs);

@@ -35,30 +35,25 @@ bool all_known(const Keys& names, const MasterKeys* keys) {
 
 }  // namespace
 
-void KeyCheck::compare(const GuestQueue& source, std::optional<Hwinfo> hwinfo,
-                       const MasterKeys* destination) {
-    const auto known_mode = source.hwinfo ? source.hwinfo : hwinfo;
-    if (!known_mode || (source.hwinfo && hwinfo && source.hwinfo->mode() != hwinfo->mode())) return;
-    const bool cca = known_mode->cca();
-    if (!cca && !known_mode->ep11()) return;
-    const auto* const ours = source.master_keys.get();
+void KeyCheck::compare_known(Apqn apqn, bool cca, const MasterKeys* ours, const MasterKeys* destination) {
     const bool source_known = cca ? all_known(cca_keys, ours) : all_known(ep11_keys, ours);
     const bool destination_known = cca ? all_known(cca_keys, destination) : all_known(ep11_keys, destination);
     if (!source_known || !destination_known) {
-        (source_known        ? unknown_destination_
-         : destination_known ? unknown_source_
-                             : unknown_both_)
-            .push_back(source.apqn);
+        if (source_known || destination_known) {
+            (source_known ? unknown_destination_ : unknown_source_).push_back(apqn);
+        } else {
+            unknown_both_[unknown_both_count_++] = apqn;
+        }
     }
-    note_pending(source.apqn, Side::source, ours);
-    note_pending(source.apqn, Side::destination, destination);
+    note_pending(apqn, Side::source, ours);
+    note_pending(apqn, Side::destination, destination);
     if (ours == nullptr || destination == nullptr || ours == destination) return;
     if (cca) {
         for (const auto name : cca_keys)
-            compare_key(source.apqn, name, *ours, *destination);
+            compare_key(apqn, name, *ours, *destination);
     } else {
         for (const auto name : ep11_keys)
-            compare_key(source.apqn, name, *ours, *destination);
+            compare_key(apqn, name, *ours, *destination);
     }
 }
 
@@ -146,6 +141,7 @@ void KeyCheck::move_to(std::vector<Finding>& findings) {
             side, "compare them by hand (TKE, or mkvps while a queue is bound to zcrypt): no kernel does");
         finding.queues = std::move(queues);
     };
+    unknown_both_.resize(unknown_both_count_);
     unknown(unknown_both_, Side::both, fmt::format("{} and {}", source_, destination_));
     unknown(unknown_source_, Side::source, source_);
     unknown(unknown_destination_, Side::destination, destination_);

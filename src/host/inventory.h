@@ -192,6 +192,8 @@ struct Inventory {
     [[nodiscard]] const Unreadable* find_unreadable(std::string_view path) const;
     /// The vfio_ap driver advertises `word`.
     [[nodiscard]] bool has_feature(std::string_view word) const;
+    /// Whether QEMU can migrate an attached vfio-ap device; nothing where it is not known.
+    [[nodiscard]] std::optional<bool> qemu_migrates() const;
     /// Brings everything into the order that the members promise.
     void sort();
 };
@@ -202,7 +204,13 @@ bool operator==(const Inventory& a, const Inventory& b);
 
 /// TAPQ hwinfo of a queue as far as sysfs tells it: `ap_functions` of the queue, else of its card, and the
 /// card's `raw_hwtype`, else `hwtype`. Empty when either half is unknown.
-std::optional<Hwinfo> hwinfo_of(const Queue& queue, const Card* card);
+inline std::optional<Hwinfo> hwinfo_of(const Queue& queue, const Card* card) {
+    if (card == nullptr) return {};
+    const auto& functions = queue.ap_functions ? queue.ap_functions : card->ap_functions;
+    const auto& type = card->raw_hwtype ? card->raw_hwtype : card->hwtype;
+    if (!functions || !type || *type > 255) return {};
+    return Hwinfo::from_sysfs(*functions, static_cast<std::uint8_t>(*type));
+}
 
 /// Paths relative to the sysfs root, as Unreadable::path has them.
 std::string card_path(unsigned apid);

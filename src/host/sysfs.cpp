@@ -565,8 +565,10 @@ class Reader {
         if (!queue.config && !exists_at(card, name.c_str())) return note_vanished(card, name, records);
         queue.chkstop = read(card, in_queue("chkstop"), parse_flag, "0 or 1");
         queue.driver = driver_of(card, name.c_str(), apqn, in_queue("driver"));
-        if (scope.online) queue.online = read(card, in_queue("online"), parse_flag, "0 or 1");
-        if (scope.se) {
+        // Of the zcrypt drivers only.
+        if (scope.online && !queue.bound_to_vfio_ap()) queue.online = read(card, in_queue("online"), parse_flag, "0 or 1");
+        // Only where this Linux is known to be no Secure Execution guest are the attributes known to be absent.
+        if (scope.se && inventory_.prot_virt_guest != false) {
             queue.se_bind = read(card, in_queue("se_bind"), parse_se_bind, "-, bound or unbound")
                                 .value_or(SeBind::absent);
             if (const auto association =
@@ -575,7 +577,8 @@ class Reader {
                 queue.association = association->index;
             }
         }
-        if (scope.status) {
+        // Of vfio_ap only.
+        if (scope.status && queue.bound_to_vfio_ap()) {
             queue.status =
                 read(card, in_queue("status"), parse_queue_status, "unassigned, assigned or in use")
                     .value_or(QueueStatus::absent);
@@ -707,9 +710,9 @@ class Reader {
     std::optional<Config> read_config(const Directory& directory) {
         auto config = read(directory, "ap_config", parse_config, "three masks");
         for (int attempt = 0; config && attempt < read_again; ++attempt) {
-            auto again = read(directory, "ap_config", parse_config, "three masks");
+            const auto again = read(directory, "ap_config", parse_config, "three masks");
             if (again == config) return config;
-            config = std::move(again);
+            config = again;
         }
         if (config) record(directory, "ap_config", 0, "kept changing while it was read");
         return {};
@@ -738,7 +741,7 @@ std::string host_name(const std::string& path) {
     auto end = path.size();
     while (true) {
         const auto slash = path.rfind('/', end - 1);
-        const auto part = path.substr(slash + 1, end - slash - 1);
+        auto part = path.substr(slash + 1, end - slash - 1);
         if (part != "sys" && !part.empty()) return part;
         if (slash == 0 || slash == std::string::npos) return path;
         end = slash;
