@@ -361,7 +361,7 @@ TEST(Snapshot, has_no_more_elements_than_there_can_be) {
 }
 
 TEST(Snapshot, is_refused_before_something_long_is_whole_in_memory) {
-    const std::string longest(64 * 1024, 'x');
+    const std::string longest(65'536, 'x');
     EXPECT_THAT(refusal("{\"" + longest + "x"), HasSubstr("a string longer than 65536 bytes"));
     EXPECT_THAT(refusal("{\"later\": \"" + longest + "x"), HasSubstr("a string longer than 65536 bytes"));
     EXPECT_THAT(refusal("{\"later\": \"" + std::string(70'000, '\\')), HasSubstr("a string longer than"));
@@ -519,7 +519,11 @@ TEST(Snapshot, never_takes_the_place_of_a_link_or_pipe) {
     ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
     EXPECT_THROW(save_snapshot(link, no_ap_host(), ""), InputError);
     EXPECT_THROW(save_snapshot(pipe, no_ap_host(), ""), InputError);
-    EXPECT_THROW(save_snapshot("/dev/stdout", no_ap_host(), ""), InputError);
+    // What /dev/stdout is; not that one itself, which a save gone wrong would replace for the whole machine.
+    const auto output = directory.path() + "/stdout";
+    ASSERT_EQ(::symlink("/proc/self/fd/1", output.c_str()), 0);
+    EXPECT_THROW(save_snapshot(output, no_ap_host(), ""), InputError);
+    EXPECT_TRUE(std::filesystem::is_symlink(output));
     EXPECT_TRUE(std::filesystem::is_symlink(link));
     EXPECT_TRUE(std::filesystem::is_fifo(pipe));
     EXPECT_EQ(content(target), "old");
