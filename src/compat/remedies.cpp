@@ -159,10 +159,11 @@ std::string config_value(const Mask& adapters, const Mask& domains, const Mask& 
 /// The persistent form: what mdevctl starts at the next boot becomes what is there now.
 Remedy keep_mdev(const Uuid& uuid) {
     // Replacing the definition needs no knowledge of the one that may be there.
+    const auto& name = uuid.to_string();
     return {Side::destination,
-            "keep it so after a reboot (mdevctl)",
-            {fmt::format("mdevctl undefine --uuid {} 2>/dev/null; mdevctl define --auto --uuid {}",
-                         uuid.to_string(), uuid.to_string())}};
+            "keep it so after a reboot",
+            {fmt::format("mdevctl undefine --uuid {} || true", name),
+             fmt::format("mdevctl define --auto --uuid {}", name)}};
 }
 
 std::vector<Remedy> change_mdev(const Mdev& mdev, bool add, const Mask& adapters, const Mask& domains,
