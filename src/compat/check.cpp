@@ -379,12 +379,31 @@ class Check {
         }
     }
 
+    /// What the guest has, as an mdev holds it.
+    [[nodiscard]] MdevContents wanted() const {
+        MdevContents contents;
+        contents.control_domains = source_.configuration.control_domains;
+        for (const auto& queue : source_.configuration.queues) {
+            contents.adapters.set(queue.apqn.apid());
+            contents.domains.set(queue.apqn.apqi());
+        }
+        return contents;
+    }
+
+    /// The same where it is the whole truth, else null.
+    [[nodiscard]] const MdevContents* whole() {
+        if (!source_.configuration_known) return nullptr;
+        if (!whole_) whole_ = wanted();
+        return &*whole_;
+    }
+
     void check_mdev() {
         if (mdev_ == nullptr) {
             if (unread("devices/vfio_ap/matrix") || unread("bus/mdev/devices")) return;
             auto& finding = add(RuleId::mdev_missing, Side::destination,
                                 fmt::format("{} has no mdev {}", destination_.name, uuid().to_string()));
-            finding.remedies = create_mdev(uuid(), set_up_beforehand() ? &source_.configuration : nullptr);
+            finding.remedies =
+                create_mdev(destination_, uuid(), set_up_beforehand() ? wanted() : MdevContents{});
             return;
         }
         if (source_.host.location == destination_.location) return;
@@ -609,7 +628,7 @@ class Check {
         if (!extra.empty()) {
             const auto adapters = adapters_in(extra) - adapters_;
             const auto domains = domains_in(extra) - domains_;
-            finding.remedies = unassign(*mdev_, adapters, domains, {});
+            finding.remedies = unassign(*mdev_, {adapters, domains, {}}, whole());
         } else {
             finding.remedies =
                 advise(Side::destination, "give the mdev the queues that are named by the other findings");
@@ -624,7 +643,8 @@ class Check {
                                         queues_are(queues.size(), "is", "are")));
         if (native()) finding.kernel_lines = {not_in_matrix_line()};
         finding.remedies =
-            assign(*mdev_, adapters_in(queues) - mdev_->adapters, domains_in(queues) - mdev_->domains, {});
+            assign(*mdev_, {adapters_in(queues) - mdev_->adapters, domains_in(queues) - mdev_->domains, {}},
+                   whole());
         finding.queues = std::move(queues);
     }
 
@@ -670,7 +690,7 @@ class Check {
             needless_adapters = adapters_in(to_bind) - adapters_;
         }
         if (!needless_domains.none() || !needless_adapters.none()) {
-            finding.remedies = unassign(*mdev_, needless_adapters, needless_domains, {});
+            finding.remedies = unassign(*mdev_, {needless_adapters, needless_domains, {}}, whole());
         } else {
             finding.remedies = advise(Side::destination,
                                       "mend what is said of the other queues of these adapters; the kernel "
@@ -719,12 +739,13 @@ class Check {
         if (mdev_ == nullptr || !set_up_beforehand() || !mdev_->control_domains) return;
         const auto not_assigned = (wanted & host) - *mdev_->control_domains;
         if (!not_assigned.none()) {
-            auto& finding = add(RuleId::control_domain_missing, Side::destination,
-                                fmt::format("{}: {} control domain{} of the guest not assigned to the mdev",
-                                            destination_.name, not_assigned.count(),
-                                            not_assigned.count() == 1 ? " is" : "s are"));
+            auto& finding =
+                add(RuleId::control_domain_missing, Side::destination,
+                    fmt::format("{}: {} control domain{} of the guest {} not assigned to the mdev",
+                                destination_.name, not_assigned.count(), not_assigned.count() == 1 ? "" : "s",
+                                not_assigned.count() == 1 ? "is" : "are"));
             finding.control_domains = not_assigned.bits();
-            finding.remedies = assign(*mdev_, {}, {}, not_assigned);
+            finding.remedies = assign(*mdev_, {{}, {}, not_assigned}, whole());
         }
         const auto extra = (*mdev_->control_domains & host) - wanted;
         if (!extra.none() && source_.configuration_known) {
@@ -733,7 +754,7 @@ class Check {
                     fmt::format("{}: the mdev has {} control domain{} that the guest did not have",
                                 destination_.name, extra.count(), extra.count() == 1 ? "" : "s"));
             finding.control_domains = extra.bits();
-            finding.remedies = unassign(*mdev_, {}, {}, extra);
+            finding.remedies = unassign(*mdev_, {{}, {}, extra}, whole());
         }
     }
 
@@ -784,6 +805,7 @@ class Check {
     const Inventory& destination_;
     const CheckOptions& options_;
     const Mdev* mdev_ = nullptr;
+    std::optional<MdevContents> whole_;
     Mask adapters_;  // of the guest's queues
     Mask domains_;
     std::vector<Apqn> unknown_hardware_;
