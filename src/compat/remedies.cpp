@@ -172,7 +172,7 @@ Remedy keep_mdev(const Uuid& uuid) {
     const auto& name = uuid.to_string();
     return {Side::destination,
             "keep it so after a reboot",
-            {fmt::format("mdevctl undefine --uuid {} || true", name),
+            {fmt::format("mdevctl undefine --uuid {} 2>/dev/null || true", name),
              fmt::format("mdevctl define --auto --uuid {}", name)}};
 }
 

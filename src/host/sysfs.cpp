@@ -667,8 +667,9 @@ class Reader {
 
     void read_mdev(const Directory& directory, Mdev& mdev, bool everything) {
         read_assigned(directory, mdev, everything);
-        if (!everything) return;
+        // Of every mdev: it tells which driver the host has.
         mdev.migratable = read(directory, "migratable", parse_flag, "0 or 1");
+        if (!everything) return;
         if (auto matrix = read(directory, "guest_matrix", parse_matrix, "lines XX.YYYY", matrix_bytes)) {
             mdev.guest_matrix = std::move(matrix->queues);
         }
