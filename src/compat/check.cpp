@@ -133,6 +133,20 @@ struct Needs {
     bool mdev_matters;  // what its configuration is there
     Mode mode;
 
+    /// Other guests' queues and cards are none of this check's business.
+    [[nodiscard]] bool concern(const Unreadable& item) const {
+        if (const auto apqn = UnreadableFindings::queue_of(item.path)) return contains(queues, *apqn);
+        const auto apid = card_of(item.path);
+        return !apid || adapters.test(*apid);
+    }
+
+    /// The adapter that a path below devices/ap belongs to.
+    static std::optional<std::uint8_t> card_of(std::string_view path) {
+        constexpr std::string_view start = "devices/ap/card";
+        if (!path.starts_with(start) || path.size() < start.size() + 2) return {};
+        return parse_adapter(path.substr(start.size(), 2));
+    }
+
     [[nodiscard]] bool operator()(const Unreadable& item) const {
         const std::string_view path = item.path;
         const auto leaf = path.substr(path.rfind('/') + 1);
@@ -145,9 +159,8 @@ struct Needs {
             if (leaf == "ap_functions" || leaf == "driver") return true;
             return destination && mode == Mode::detached && among({"config", "chkstop"});
         }
-        if (path.starts_with("devices/ap/card")) {
-            const auto apid = parse_adapter(path.substr(15, 2));
-            if (!apid || !adapters.test(*apid)) return false;
+        if (const auto apid = card_of(path)) {
+            if (!adapters.test(*apid)) return false;
             return path.ends_with('/') || path.size() == 17 || among({"raw_hwtype", "ap_functions"});
         }
         if (path.starts_with("devices/vfio_ap/matrix") || path.starts_with("bus/mdev/devices")) {
@@ -778,7 +791,7 @@ class Check {
         UnreadableFindings unreadable{Side::destination, destination_.name};
         const Needs needs{uuid(), adapters_, report_.queues, true, set_up_beforehand(), report_.mode};
         for (const auto& item : destination_.unreadable) {
-            unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+            if (needs.concern(item)) unreadable.add(needs(item) ? Severity::error : Severity::info, item);
         }
         // Where the reason is an attribute that could not be read, that has been said.
         std::erase_if(unknown_hardware_, [&](Apqn apqn) {
@@ -899,8 +912,9 @@ Source describe_source(const Guest& guest, const Inventory& inventory) {
     // Which mode is chosen later makes no difference to what is needed here but for `features`, whose absence
     // is a finding of native migration.
     const Needs needs{uuid, adapters_in(queues), queues, false, true, Mode::detached};
-    for (const auto& item : inventory.unreadable)
-        unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+    for (const auto& item : inventory.unreadable) {
+        if (needs.concern(item)) unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+    }
     std::erase_if(unknown, [&](Apqn apqn) {
         return inventory.find_unreadable(queue_path(apqn) + "/ap_functions") != nullptr ||
                inventory.find_unreadable(card_path(apqn.apid()) + "/ap_functions") != nullptr ||

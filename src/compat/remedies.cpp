@@ -202,7 +202,7 @@ Reservation reservation_of(const Inventory& inventory) {
     };
     if (any([](const Queue& queue) { return !queue.driver_override().empty(); }))
         return Reservation::driver_override;
-    const bool bound = any([](const Queue& queue) { return queue.bound_to_vfio_ap(); });
+    const bool bound = inventory.vfio_ap_has_queues || any([](const Queue& queue) { return queue.bound_to_vfio_ap(); });
     const bool impossible =
         any([](const Queue& queue) { return !queue.bound_to_vfio_ap() && !queue.has_driver_override; });
     return bound && !impossible ? Reservation::driver_override : Reservation::masks;
