@@ -133,6 +133,20 @@ struct Needs {
     bool mdev_matters;  // what its configuration is there
     Mode mode;
 
+    /// Other guests' queues and cards are none of this check's business.
+    [[nodiscard]] bool concern(const Unreadable& item) const {
+        if (const auto apqn = UnreadableFindings::queue_of(item.path)) return contains(queues, *apqn);
+        const auto apid = card_of(item.path);
+        return !apid || adapters.test(*apid);
+    }
+
+    /// The adapter that a path below devices/ap belongs to.
+    static std::optional<std::uint8_t> card_of(std::string_view path) {
+        constexpr std::string_view start = "devices/ap/card";
+        if (!path.starts_with(start) || path.size() < start.size() + 2) return {};
+        return parse_adapter(path.substr(start.size(), 2));
+    }
+
     [[nodiscard]] bool operator()(const Unreadable& item) const {
         const std::string_view path = item.path;
         const auto leaf = path.substr(path.rfind('/') + 1);
@@ -145,9 +159,8 @@ struct Needs {
             if (leaf == "ap_functions" || leaf == "driver") return true;
             return destination && mode == Mode::detached && among({"config", "chkstop"});
         }
-        if (path.starts_with("devices/ap/card")) {
-            const auto apid = parse_adapter(path.substr(15, 2));
-            if (!apid || !adapters.test(*apid)) return false;
+        if (const auto apid = card_of(path)) {
+            if (!adapters.test(*apid)) return false;
             return path.ends_with('/') || path.size() == 17 || among({"raw_hwtype", "ap_functions"});
         }
         if (path.starts_with("devices/vfio_ap/matrix") || path.starts_with("bus/mdev/devices")) {
@@ -379,12 +392,31 @@ class Check {
         }
     }
 
+    /// What the guest has, as an mdev holds it.
+    [[nodiscard]] MdevContents wanted() const {
+        MdevContents contents;
+        contents.control_domains = source_.configuration.control_domains;
+        for (const auto& queue : source_.configuration.queues) {
+            contents.adapters.set(queue.apqn.apid());
+            contents.domains.set(queue.apqn.apqi());
+        }
+        return contents;
+    }
+
+    /// The same where it is the whole truth, else null.
+    [[nodiscard]] const MdevContents* whole() {
+        if (!source_.configuration_known) return nullptr;
+        if (!whole_) whole_ = wanted();
+        return &*whole_;
+    }
+
     void check_mdev() {
         if (mdev_ == nullptr) {
             if (unread("devices/vfio_ap/matrix") || unread("bus/mdev/devices")) return;
             auto& finding = add(RuleId::mdev_missing, Side::destination,
                                 fmt::format("{} has no mdev {}", destination_.name, uuid().to_string()));
-            finding.remedies = create_mdev(uuid(), set_up_beforehand() ? &source_.configuration : nullptr);
+            finding.remedies =
+                create_mdev(destination_, uuid(), set_up_beforehand() ? wanted() : MdevContents{});
             return;
         }
         if (source_.host.location == destination_.location) return;
@@ -526,7 +558,7 @@ class Check {
         auto& finding =
             add(RuleId::queue_missing, Side::destination,
                 fmt::format("{}: {} not exist", destination_.name, queues_are(queues.size(), "does", "do")));
-        if (native() && restoring()) finding.kernel_lines = {not_available_line()};
+        finding.kernel_lines = unavailable_lines();
         finding.remedies = provide_queues(destination_, queues);
         finding.queues = std::move(queues);
     }
@@ -545,9 +577,18 @@ class Check {
             finding.message +=
                 fmt::format(" but {}", first->driver.empty() ? "to no driver" : "to " + first->driver);
         }
-        if (native() && restoring()) finding.kernel_lines = {not_available_line()};
+        finding.kernel_lines = unavailable_lines();
         finding.remedies = bind_queues(destination_, queues);
         finding.queues = std::move(queues);
+    }
+
+    /// Of a queue that is not there for vfio_ap: profile restore looks for it, compare finds it missing in
+    /// the guest's matrix.
+    [[nodiscard]] std::vector<std::string> unavailable_lines() const {
+        if (!native()) return {};
+        if (restoring()) return {not_available_line()};
+        if (mdev_ == nullptr) return {};
+        return {not_in_matrix_line()};
     }
 
     [[nodiscard]] std::string not_available_line() const {
@@ -609,7 +650,7 @@ class Check {
         if (!extra.empty()) {
             const auto adapters = adapters_in(extra) - adapters_;
             const auto domains = domains_in(extra) - domains_;
-            finding.remedies = unassign(*mdev_, adapters, domains, {});
+            finding.remedies = unassign(*mdev_, {adapters, domains, {}}, whole());
         } else {
             finding.remedies =
                 advise(Side::destination, "give the mdev the queues that are named by the other findings");
@@ -624,7 +665,8 @@ class Check {
                                         queues_are(queues.size(), "is", "are")));
         if (native()) finding.kernel_lines = {not_in_matrix_line()};
         finding.remedies =
-            assign(*mdev_, adapters_in(queues) - mdev_->adapters, domains_in(queues) - mdev_->domains, {});
+            assign(*mdev_, {adapters_in(queues) - mdev_->adapters, domains_in(queues) - mdev_->domains, {}},
+                   whole());
         finding.queues = std::move(queues);
     }
 
@@ -670,7 +712,7 @@ class Check {
             needless_adapters = adapters_in(to_bind) - adapters_;
         }
         if (!needless_domains.none() || !needless_adapters.none()) {
-            finding.remedies = unassign(*mdev_, needless_adapters, needless_domains, {});
+            finding.remedies = unassign(*mdev_, {needless_adapters, needless_domains, {}}, whole());
         } else {
             finding.remedies = advise(Side::destination,
                                       "mend what is said of the other queues of these adapters; the kernel "
@@ -710,6 +752,13 @@ class Check {
             finding.remedies = advise(
                 Side::destination, "assign the control domains to this LPAR at the HMC; no command does it");
         }
+        if (native() && !restoring() && mdev_ != nullptr && mdev_->control_domains &&
+            !(wanted - (*mdev_->control_domains & host)).none()) {
+            auto& finding =
+                add(RuleId::driver_laxer, Side::destination,
+                    "drivers v1 and v2 do not compare control domains: the guest would arrive without them");
+            finding.control_domains = (wanted - (*mdev_->control_domains & host)).bits();
+        }
         if (native() && restoring() && !wanted.none()) {
             auto& finding =
                 add(RuleId::driver_laxer, Side::destination,
@@ -719,12 +768,13 @@ class Check {
         if (mdev_ == nullptr || !set_up_beforehand() || !mdev_->control_domains) return;
         const auto not_assigned = (wanted & host) - *mdev_->control_domains;
         if (!not_assigned.none()) {
-            auto& finding = add(RuleId::control_domain_missing, Side::destination,
-                                fmt::format("{}: {} control domain{} of the guest not assigned to the mdev",
-                                            destination_.name, not_assigned.count(),
-                                            not_assigned.count() == 1 ? " is" : "s are"));
+            auto& finding =
+                add(RuleId::control_domain_missing, Side::destination,
+                    fmt::format("{}: {} control domain{} of the guest {} not assigned to the mdev",
+                                destination_.name, not_assigned.count(), not_assigned.count() == 1 ? "" : "s",
+                                not_assigned.count() == 1 ? "is" : "are"));
             finding.control_domains = not_assigned.bits();
-            finding.remedies = assign(*mdev_, {}, {}, not_assigned);
+            finding.remedies = assign(*mdev_, {{}, {}, not_assigned}, whole());
         }
         const auto extra = (*mdev_->control_domains & host) - wanted;
         if (!extra.none() && source_.configuration_known) {
@@ -733,7 +783,7 @@ class Check {
                     fmt::format("{}: the mdev has {} control domain{} that the guest did not have",
                                 destination_.name, extra.count(), extra.count() == 1 ? "" : "s"));
             finding.control_domains = extra.bits();
-            finding.remedies = unassign(*mdev_, {}, {}, extra);
+            finding.remedies = unassign(*mdev_, {{}, {}, extra}, whole());
         }
     }
 
@@ -741,7 +791,7 @@ class Check {
         UnreadableFindings unreadable{Side::destination, destination_.name};
         const Needs needs{uuid(), adapters_, report_.queues, true, set_up_beforehand(), report_.mode};
         for (const auto& item : destination_.unreadable) {
-            unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+            if (needs.concern(item)) unreadable.add(needs(item) ? Severity::error : Severity::info, item);
         }
         // Where the reason is an attribute that could not be read, that has been said.
         std::erase_if(unknown_hardware_, [&](Apqn apqn) {
@@ -784,6 +834,7 @@ class Check {
     const Inventory& destination_;
     const CheckOptions& options_;
     const Mdev* mdev_ = nullptr;
+    std::optional<MdevContents> whole_;
     Mask adapters_;  // of the guest's queues
     Mask domains_;
     std::vector<Apqn> unknown_hardware_;
@@ -861,8 +912,9 @@ Source describe_source(const Guest& guest, const Inventory& inventory) {
     // Which mode is chosen later makes no difference to what is needed here but for `features`, whose absence
     // is a finding of native migration.
     const Needs needs{uuid, adapters_in(queues), queues, false, true, Mode::detached};
-    for (const auto& item : inventory.unreadable)
-        unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+    for (const auto& item : inventory.unreadable) {
+        if (needs.concern(item)) unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+    }
     std::erase_if(unknown, [&](Apqn apqn) {
         return inventory.find_unreadable(queue_path(apqn) + "/ap_functions") != nullptr ||
                inventory.find_unreadable(card_path(apqn.apid()) + "/ap_functions") != nullptr ||

@@ -175,6 +175,9 @@ struct Inventory {
         location;  ///< where this came from: `sysfs:/sys`, `snapshot:/a/b.json`; the same text, the same host
     bool complete = true;  ///< false: cards and queues only as far as one guest's check needs them
 
+    /// In a partial inventory: the driver has queues, whether they are in it or not.
+    bool vfio_ap_has_queues = false;
+
     std::optional<ApBus> ap;              ///< empty: this Linux has no AP bus
     std::optional<VfioAp> vfio_ap;        ///< empty: the driver is not loaded
     std::optional<bool> prot_virt_guest;  ///< this Linux is a Secure Execution guest

@@ -144,6 +144,8 @@ class Writer {
 
     [[nodiscard]] std::string where(Side side) const {
         if (side == Side::both) return "both hosts";
+        if (report_.source.name == report_.destination.name)
+            return side == Side::source ? "the source" : "the destination";
         return side == Side::source ? report_.source.name : report_.destination.name;
     }
 
