@@ -506,7 +506,7 @@ class Check {
         auto& finding =
             add(RuleId::queue_missing, Side::destination,
                 fmt::format("{}: {} not exist", destination_.name, queues_are(queues.size(), "does", "do")));
-        if (native() && restoring()) finding.kernel_lines = {not_available_line()};
+        if (native()) finding.kernel_lines = unavailable_lines();
         finding.remedies = provide_queues(destination_, queues);
         finding.queues = std::move(queues);
     }
@@ -525,14 +525,21 @@ class Check {
             finding.message +=
                 fmt::format(" but {}", first->driver.empty() ? "to no driver" : "to " + first->driver);
         }
-        if (native() && restoring()) finding.kernel_lines = {not_available_line()};
+        if (native()) finding.kernel_lines = unavailable_lines();
         finding.remedies = bind_queues(destination_, queues);
         finding.queues = std::move(queues);
     }
 
-    [[nodiscard]] std::string not_available_line() const {
-        return fmt::format("vfio_ap_mdev {}: Queue {{queue}} not available to vfio_ap driver on target host",
-                           uuid().to_string());
+    /// What the driver logs for a queue that is missing or not bound. Profile compare knows only whether it
+    /// is in the matrix, and has none to look into without the mdev.
+    [[nodiscard]] std::vector<std::string> unavailable_lines() const {
+        if (restoring()) {
+            return {
+                fmt::format("vfio_ap_mdev {}: Queue {{queue}} not available to vfio_ap driver on target host",
+                            uuid().to_string())};
+        }
+        if (mdev_ == nullptr) return {};
+        return {not_in_matrix_line()};
     }
 
     void add_elsewhere(const std::vector<std::size_t>& rivals, std::vector<std::vector<Apqn>>& elsewhere) {

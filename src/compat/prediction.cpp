@@ -95,7 +95,8 @@ class Predictor {
                             finding.source > finding.destination)
                        ? EIO
                        : ENODEV);
-        } else if (collect({RuleId::queue_not_assigned, RuleId::config_filtered})) {
+        } else if (collect({RuleId::queue_missing, RuleId::queue_not_bound, RuleId::queue_not_assigned,
+                            RuleId::config_filtered})) {
             failed(ENODEV);
         } else if (collect({RuleId::queue_mode, RuleId::queue_type, RuleId::queue_class, RuleId::queue_apsc,
                             RuleId::queue_ap4km, RuleId::queue_ap4kc, RuleId::queue_apxa, RuleId::queue_slcf,

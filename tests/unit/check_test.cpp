@@ -327,7 +327,11 @@ std::vector<Row> queue_and_mdev_rows() {
          [](Move& move) {
              move.destination.vanish({7, 0x47});
          },
-         {{World::compare, {.queues = {"06.0047"}, .error = EIO, .virsh = load_failed("Input/output error")}},
+         {{World::compare,
+           {.queues = {"06.0047"},
+            .kernel = {unassigned_line("06.0047")},
+            .error = EIO,
+            .virsh = load_failed("Input/output error")}},
           {World::restore,
            {.queues = {"06.0047"},
             .kernel = {unavailable_line("06.0047")},
@@ -395,8 +399,33 @@ std::vector<Row> queue_and_mdev_rows() {
          {{World::compare,
            {.queues = {"05.0004"},
             .destination = "no driver",
+            .kernel = {unassigned_line("05.0004")},
             .error = EIO,
             .virsh = load_failed("Input/output error")}},
+          {World::restore,
+           {.queues = {"05.0004"},
+            .destination = "no driver",
+            .kernel = {unavailable_line("05.0004")},
+            .error = ENODEV,
+            .virsh = load_failed("No such device")}},
+          {World::detached, {.queues = {"05.0004"}, .destination = "no driver"}}}},
+        {RuleId::queue_not_bound,
+         "as many queues reach the mdev, but not this one",
+         [](Move& move) {
+             move.adapters = {5};
+             move.there->adapters = {5, 7};
+             move.edit_destination = [](Inventory& host) {
+                 queue_of(host, {5, 4}).driver = "";
+                 mdev_of(host, test::example_mdev).guest_matrix = {{7, 4}, {7, 0x47}};
+             };
+         },
+         nothing,
+         {{World::compare,
+           {.queues = {"05.0004"},
+            .destination = "no driver",
+            .kernel = {unassigned_line("05.0004")},
+            .error = ENODEV,
+            .virsh = load_failed("No such device")}},
           {World::restore,
            {.queues = {"05.0004"},
             .destination = "no driver",
