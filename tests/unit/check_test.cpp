@@ -758,8 +758,8 @@ std::vector<Row> driver_rows() {
     // Stateless at the source and native at the destination, which rule (c) allows.
     const auto stateless = flipped_at_source(bit(8) | bit(9));
     // The class byte, as the drivers compare it with everything else of the upper half.
-    const std::string ours = "0x9240";
-    const std::string theirs = "0x9280";
+    const std::string ours = "0x92400000";
+    const std::string theirs = "0x92800000";
     const auto both_bound = bind_states(1, 1);
     return {
         {RuleId::driver_stricter,
