@@ -741,16 +741,19 @@ class Check {
     }
 
     Report finish() {
-        if (options_.strict) {
-            for (auto& finding : findings()) {
-                if (finding.severity == Severity::warning) finding.severity = Severity::error;
-            }
-        }
-        std::stable_sort(findings().begin(), findings().end(), [](const Finding& a, const Finding& b) {
+        const auto effective = [this](const Finding& finding) {
+            const bool raised = options_.strict && finding.severity == Severity::warning;
+            return raised ? Severity::error : finding.severity;
+        };
+        std::stable_sort(findings().begin(), findings().end(), [&](const Finding& a, const Finding& b) {
             const auto first = [](const Finding& f) { return f.queues.empty() ? Apqn{} : f.queues.front(); };
-            return std::make_tuple(a.severity, a.rule, first(a)) <
-                   std::make_tuple(b.severity, b.rule, first(b));
+            return std::make_tuple(effective(a), a.rule, first(a)) <
+                   std::make_tuple(effective(b), b.rule, first(b));
         });
+        // No driver becomes stricter because somebody asks here.
+        report_.prediction = predict(report_);
+        for (auto& finding : findings())
+            finding.severity = effective(finding);
         bool undetermined = false;
         bool incompatible = false;
         for (const auto& finding : findings()) {
@@ -762,7 +765,6 @@ class Check {
         report_.verdict = incompatible   ? Verdict::incompatible
                           : undetermined ? Verdict::undetermined
                                          : Verdict::compatible;
-        report_.prediction = predict(report_);
         return std::move(report_);
     }
 

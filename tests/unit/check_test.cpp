@@ -1030,5 +1030,36 @@ TEST(Check, finds_nothing_to_do_where_everything_fits) {
     }
 }
 
+TEST(StrictCheck, takes_warnings_for_errors) {
+    Move move{World::detached};
+    move.destination.master_keys(5, test::unknown_cca_keys());
+    EXPECT_EQ(move.report().verdict, Verdict::compatible);
+    move.options.strict = true;
+    const auto report = move.report();
+    EXPECT_EQ(report.verdict, Verdict::incompatible);
+    EXPECT_EQ(report.count(warning), 0U);
+    EXPECT_EQ(findings_of(report, RuleId::masterkey_unknown).front().severity, error);
+}
+
+TEST(StrictCheck, leaves_infos_alone) {
+    Move move{World::restore};
+    move.options.strict = true;
+    const auto report = move.report();
+    EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+    EXPECT_GT(report.count(info), 0U);
+}
+
+TEST(StrictCheck, predicts_the_same) {
+    for (const bool strict : {false, true}) {
+        Move move{World::restore};
+        move.options.strict = strict;
+        move.edit_source = [](Inventory& host) { host.qemu.reset(); };
+        move.destination.vanish({6, 0x47});
+        const auto report = move.report();
+        EXPECT_EQ(report.prediction.error, ENODEV) << "that a QEMU is not known stops no migration";
+        EXPECT_THAT(predicted_kernel_log(report), ElementsAre(unavailable_line("06.0047")));
+    }
+}
+
 }  // namespace
 }  // namespace vfioap
