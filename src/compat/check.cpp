@@ -558,7 +558,7 @@ class Check {
         auto& finding =
             add(RuleId::queue_missing, Side::destination,
                 fmt::format("{}: {} not exist", destination_.name, queues_are(queues.size(), "does", "do")));
-        finding.kernel_lines = unavailable_lines();
+        if (native()) finding.kernel_lines = unavailable_lines();
         finding.remedies = provide_queues(destination_, queues);
         finding.queues = std::move(queues);
     }
@@ -577,23 +577,21 @@ class Check {
             finding.message +=
                 fmt::format(" but {}", first->driver.empty() ? "to no driver" : "to " + first->driver);
         }
-        finding.kernel_lines = unavailable_lines();
+        if (native()) finding.kernel_lines = unavailable_lines();
         finding.remedies = bind_queues(destination_, queues);
         finding.queues = std::move(queues);
     }
 
-    /// Of a queue that is not there for vfio_ap: profile restore looks for it, compare finds it missing in
-    /// the guest's matrix.
+    /// What the driver logs for a queue that is missing or not bound. Profile compare knows only whether it
+    /// is in the matrix, and has none to look into without the mdev.
     [[nodiscard]] std::vector<std::string> unavailable_lines() const {
-        if (!native()) return {};
-        if (restoring()) return {not_available_line()};
+        if (restoring()) {
+            return {
+                fmt::format("vfio_ap_mdev {}: Queue {{queue}} not available to vfio_ap driver on target host",
+                            uuid().to_string())};
+        }
         if (mdev_ == nullptr) return {};
         return {not_in_matrix_line()};
-    }
-
-    [[nodiscard]] std::string not_available_line() const {
-        return fmt::format("vfio_ap_mdev {}: Queue {{queue}} not available to vfio_ap driver on target host",
-                           uuid().to_string());
     }
 
     /// By mdev.
@@ -804,16 +802,19 @@ class Check {
     }
 
     Report finish() {
-        if (options_.strict) {
-            for (auto& finding : findings()) {
-                if (finding.severity == Severity::warning) finding.severity = Severity::error;
-            }
-        }
-        std::stable_sort(findings().begin(), findings().end(), [](const Finding& a, const Finding& b) {
+        const auto effective = [this](const Finding& finding) {
+            const bool raised = options_.strict && finding.severity == Severity::warning;
+            return raised ? Severity::error : finding.severity;
+        };
+        std::stable_sort(findings().begin(), findings().end(), [&](const Finding& a, const Finding& b) {
             const auto first = [](const Finding& f) { return f.queues.empty() ? Apqn{} : f.queues.front(); };
-            return std::make_tuple(a.severity, a.rule, first(a)) <
-                   std::make_tuple(b.severity, b.rule, first(b));
+            return std::make_tuple(effective(a), a.rule, first(a)) <
+                   std::make_tuple(effective(b), b.rule, first(b));
         });
+        // No driver becomes stricter because somebody asks here.
+        report_.prediction = predict(report_);
+        for (auto& finding : findings())
+            finding.severity = effective(finding);
         bool undetermined = false;
         bool incompatible = false;
         for (const auto& finding : findings()) {
@@ -825,7 +826,6 @@ class Check {
         report_.verdict = incompatible   ? Verdict::incompatible
                           : undetermined ? Verdict::undetermined
                                          : Verdict::compatible;
-        report_.prediction = predict(report_);
         return std::move(report_);
     }
 

@@ -88,8 +88,9 @@ void HardwareCheck::compare_with_drivers(Apqn apqn, Hwinfo ours, Hwinfo theirs, 
     if (differs) return;
     constexpr std::uint64_t bs_bits = 0x0000'c000'0000'0000;
     const std::uint64_t upper = (ours.value() ^ theirs.value()) & Hwinfo::upper_bits;
-    const auto a = static_cast<unsigned>(ours.value() >> 48U);
-    const auto b = static_cast<unsigned>(theirs.value() >> 48U);
+    // As `ap_functions` prints it.
+    const auto a = static_cast<std::uint32_t>(ours.value() >> 32U);
+    const auto b = static_cast<std::uint32_t>(theirs.value() >> 32U);
     if (bs) {
         const bool passes = profile_ == Profile::compare ? (upper & ~bs_bits) == 0 : upper == 0;
         if (passes) add(RuleId::driver_laxer, ours.bs(), theirs.bs(), apqn, ours, theirs);
@@ -98,7 +99,7 @@ void HardwareCheck::compare_with_drivers(Apqn apqn, Hwinfo ours, Hwinfo theirs, 
     }
 }
 
-void HardwareCheck::add(RuleId rule, unsigned source, unsigned destination, Apqn apqn, Hwinfo ours,
+void HardwareCheck::add(RuleId rule, std::uint32_t source, std::uint32_t destination, Apqn apqn, Hwinfo ours,
                         Hwinfo theirs) {
     const auto slot = static_cast<std::size_t>(rule);
     if (const auto last = last_[slot]; last != no_group) {
@@ -110,18 +111,8 @@ void HardwareCheck::add(RuleId rule, unsigned source, unsigned destination, Apqn
             return;
         }
     }
-    const auto key =
-        std::uint64_t{static_cast<std::uint8_t>(rule)} << 32U | std::uint64_t{source} << 16U | destination;
-    const auto [found, fresh] = index_.try_emplace(key, groups_.size());
-    if (fresh) {
-        groups_.push_back({rule,
-                           static_cast<std::uint16_t>(source),
-                           static_cast<std::uint16_t>(destination),
-                           {},
-                           ours.at(),
-                           theirs.at(),
-                           true});
-    }
+    const auto [found, fresh] = index_.try_emplace({rule, source, destination}, groups_.size());
+    if (fresh) groups_.push_back({rule, source, destination, {}, ours.at(), theirs.at(), true});
     auto& group = groups_[found->second];
     last_[slot] = found->second;
     group.one_type =
@@ -254,8 +245,8 @@ void HardwareCheck::move_to(std::vector<Finding>& findings, const std::string& s
                 finding.host,
                 "release the queue in the Secure Execution guest that has bound it (se_bind), or reset it");
         } else if (group.rule == RuleId::driver_stricter) {
-            finding.source = fmt::format("{:#06x}", group.source);
-            finding.destination = fmt::format("{:#06x}", group.destination);
+            finding.source = fmt::format("0x{:08X}", group.source);
+            finding.destination = fmt::format("0x{:08X}", group.destination);
             finding.message =
                 fmt::format("{}: the rule allows the difference, {}", count,
                             profile_ == Profile::compare

@@ -8,9 +8,10 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
-#include <unordered_map>
+#include <tuple>
 #include <vector>
 
 namespace vfioap {
@@ -38,8 +39,8 @@ class HardwareCheck {
   private:
     struct Group {
         RuleId rule;
-        std::uint16_t source;
-        std::uint16_t destination;
+        std::uint32_t source;
+        std::uint32_t destination;
         std::vector<Apqn> queues;
         // Drivers of profile compare print the types with each incompatible queue.
         unsigned source_type;
@@ -49,7 +50,8 @@ class HardwareCheck {
     static constexpr std::size_t no_group = ~std::size_t{0};
 
     void compare_unequal(Apqn apqn, Hwinfo ours, Hwinfo theirs);
-    void add(RuleId rule, unsigned source, unsigned destination, Apqn apqn, Hwinfo ours, Hwinfo theirs);
+    void add(RuleId rule, std::uint32_t source, std::uint32_t destination, Apqn apqn, Hwinfo ours,
+             Hwinfo theirs);
     void compare_with_drivers(Apqn apqn, Hwinfo ours, Hwinfo theirs, bool differs, bool bs);
     [[nodiscard]] Severity severity(const Group& group) const;
     [[nodiscard]] std::vector<std::string> kernel_lines(const Group& group) const;
@@ -58,7 +60,7 @@ class HardwareCheck {
     Mode mode_;
     std::optional<Profile> profile_;
     std::vector<Group> groups_;
-    std::unordered_map<std::uint64_t, std::size_t> index_;
+    std::map<std::tuple<RuleId, std::uint32_t, std::uint32_t>, std::size_t> index_;
     std::array<std::size_t, 64> last_{};  // by rule, the group that was used last
 };
 
