@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/check.h"
 
-#include "ap/error.h"
+#include "compat/findings.h"
 #include "compat/hardware.h"
 #include "compat/keys.h"
 #include "compat/prediction.h"
 #include "compat/remedies.h"
+#include "compat/unreadable.h"
 #include "host/guest_matrix.h"
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <map>
 #include <tuple>
 #include <utility>
 
@@ -22,176 +20,8 @@
 namespace vfioap {
 namespace {
 
-Finding make_finding(RuleId id, Severity severity, Side host, std::string message) {
-    Finding finding;
-    finding.rule = id;
-    finding.severity = severity;
-    finding.host = host;
-    finding.message = std::move(message);
-    return finding;
-}
-
-std::string count_of(std::size_t count) {
-    return fmt::format("{} queue{}", count, count == 1 ? "" : "s");
-}
-
-std::string queues_are(std::size_t count, std::string_view singular, std::string_view plural) {
-    return fmt::format("{} {}", count_of(count), count == 1 ? singular : plural);
-}
-
-Mask adapters_in(const std::vector<Apqn>& queues) {
-    Mask mask;
-    for (const auto apqn : queues)
-        mask.set(apqn.apid());
-    return mask;
-}
-
-Mask domains_in(const std::vector<Apqn>& queues) {
-    Mask mask;
-    for (const auto apqn : queues)
-        mask.set(apqn.apqi());
-    return mask;
-}
-
 bool contains(const std::vector<Apqn>& sorted, Apqn apqn) {
     return std::binary_search(sorted.begin(), sorted.end(), apqn);
-}
-
-/// What could not be read on one host, grouped into findings: per attribute and errno one, whatever the
-/// queue.
-class UnreadableFindings {
-  public:
-    UnreadableFindings(Side side, const std::string& host) : side_{side}, host_{host} {}
-
-    void add(Severity severity, const Unreadable& item) {
-        const auto slash = item.path.rfind('/');
-        const auto attribute = item.path.substr(slash == std::string::npos ? 0 : slash + 1);
-        auto& group =
-            groups_[std::make_tuple(severity, queue_of(item.path) ? attribute : item.path, item.error)];
-        group.items.push_back(&item);
-        if (const auto apqn = queue_of(item.path)) group.queues.push_back(*apqn);
-    }
-
-    /// `queues` whose hardware is not known although nothing failed: the attribute is not there.
-    void add_absent(std::vector<Apqn> queues, std::string_view attribute) {
-        if (queues.empty()) return;
-        auto finding =
-            make_finding(RuleId::host_unreadable, Severity::error, side_,
-                         fmt::format("{}: the hardware of {} is not known: {} has no {}", host_,
-                                     count_of(queues.size()), card_path(queues.front().apid()), attribute));
-        finding.queues = std::move(queues);
-        finding.remedies = advise(side_, "compare the cards by hand (lszcrypt -V), or use a newer kernel");
-        absent_.push_back(std::move(finding));
-    }
-
-    void move_to(std::vector<Finding>& findings) {
-        for (auto& [key, group] : groups_) {
-            const auto& first = *group.items.front();
-            auto text = fmt::format("{}: {}: {}", host_, first.path,
-                                    first.error == 0 ? first.detail : strerrordesc_np(first.error));
-            if (first.error != 0 && !first.detail.empty()) text += fmt::format(" ({})", first.detail);
-            if (group.items.size() > 1) text += fmt::format(", and {} more like it", group.items.size() - 1);
-            auto finding = make_finding(RuleId::host_unreadable, std::get<0>(key), side_, std::move(text));
-            std::sort(group.queues.begin(), group.queues.end());
-            finding.queues = std::move(group.queues);
-            (side_ == Side::source ? finding.source : finding.destination) =
-                first.error == 0 ? "unintelligible" : errno_name(first.error);
-            finding.remedies =
-                advise(side_, first.error == EACCES || first.error == EPERM
-                                  ? "check again as root"
-                                  : "look at the attribute and at the kernel log, then check again");
-            findings.push_back(std::move(finding));
-        }
-        for (auto& finding : absent_)
-            findings.push_back(std::move(finding));
-    }
-
-    /// The queue that a path below devices/ap belongs to.
-    static std::optional<Apqn> queue_of(std::string_view path) {
-        constexpr std::string_view start = "devices/ap/cardXX/";
-        if (!path.starts_with("devices/ap/card") || path.size() < start.size() + 7) return {};
-        return Apqn::parse(path.substr(start.size(), 7));
-    }
-
-  private:
-    struct Group {
-        std::vector<const Unreadable*> items;
-        std::vector<Apqn> queues;
-    };
-    Side side_;
-    const std::string& host_;
-    std::map<std::tuple<Severity, std::string, int>, Group> groups_;
-    std::vector<Finding> absent_;
-};
-
-/// Decides which of a host's unreadable attributes a check needs.
-struct Needs {
-    const Uuid& mdev;
-    Mask adapters;
-    const std::vector<Apqn>& queues;  // sorted
-    bool destination;
-    bool mdev_matters;  // what its configuration is there
-    Mode mode;
-
-    /// Other guests' queues and cards are none of this check's business.
-    [[nodiscard]] bool concern(const Unreadable& item) const {
-        if (const auto apqn = UnreadableFindings::queue_of(item.path)) return contains(queues, *apqn);
-        const auto apid = card_of(item.path);
-        return !apid || adapters.test(*apid);
-    }
-
-    /// The adapter that a path below devices/ap belongs to.
-    static std::optional<std::uint8_t> card_of(std::string_view path) {
-        constexpr std::string_view start = "devices/ap/card";
-        if (!path.starts_with(start) || path.size() < start.size() + 2) return {};
-        return parse_adapter(path.substr(start.size(), 2));
-    }
-
-    [[nodiscard]] bool operator()(const Unreadable& item) const {
-        const std::string_view path = item.path;
-        const auto leaf = path.substr(path.rfind('/') + 1);
-        const auto among = [leaf](std::initializer_list<std::string_view> names) {
-            return std::find(names.begin(), names.end(), leaf) != names.end();
-        };
-        if (const auto apqn = UnreadableFindings::queue_of(path)) {
-            // A queue that vanished is simply missing; what its keys are is asked by another rule.
-            if (!contains(queues, *apqn)) return false;
-            if (leaf == "ap_functions" || leaf == "driver") return true;
-            return destination && mode == Mode::detached && among({"config", "chkstop"});
-        }
-        if (const auto apid = card_of(path)) {
-            if (!adapters.test(*apid)) return false;
-            return path.ends_with('/') || path.size() == 17 || among({"raw_hwtype", "ap_functions"});
-        }
-        if (path.starts_with("devices/vfio_ap/matrix") || path.starts_with("bus/mdev/devices")) {
-            // Gone is gone: mdev.missing says so where it matters.
-            if (item.error == ENOENT) return false;
-            // ap_config only stands in for what else could not be had; config.truncated says so.
-            if (among({"device_api", "mdev_type", "ap_config", "available_instances"})) return false;
-            if (leaf == "features") return mode == Mode::native;
-            if (path.find(mdev.to_string()) != std::string_view::npos) return mdev_matters;
-            return destination;
-        }
-        if (leaf == "prot_virt_guest") return true;
-        if (leaf == "ap_control_domain_mask") return true;
-        return path == "bus/ap" || path == "devices/ap" || path == "devices/ap/" ||
-               path == "bus/ap/drivers" || path == "bus/ap/drivers/" ||
-               path.starts_with("bus/ap/drivers/vfio_ap");
-    }
-};
-
-std::string filter_reason(const FilteredAdapter& adapter) {
-    switch (adapter.reason) {
-        case FilteredAdapter::Reason::not_in_host:
-            return "the host has not got it";
-        case FilteredAdapter::Reason::queue_missing:
-            return fmt::format("queue {} does not exist", adapter.culprits.front().to_string());
-        case FilteredAdapter::Reason::queue_not_bound:
-            return fmt::format("queue {} is not bound to vfio_ap", adapter.culprits.front().to_string());
-        case FilteredAdapter::Reason::unknown:
-            break;
-    }
-    return "the kernel gives no reason; a queue may have failed its reset";
 }
 
 class Check {
@@ -249,7 +79,7 @@ class Check {
     }
 
     void choose_mode() {
-        const bool destination_migrates = migrates(destination_).value_or(false);
+        const bool destination_migrates = destination_.kernel_migrates().value_or(false);
         report_.mode = options_.mode;
         if (options_.mode == Mode::automatic) {
             std::string obstacle;
@@ -279,22 +109,6 @@ class Check {
         }
     }
 
-  public:
-    /// Whether the kernel of a host can migrate a vfio-ap device; nothing where its features could not be
-    /// read.
-    static std::optional<bool> migrates(const Inventory& host) {
-        if (host.has_feature(feature_migratable)) return true;
-        for (const auto& mdev : host.mdevs) {
-            if (mdev.migratable) return true;
-        }
-        if (host.vfio_ap && !host.vfio_ap->features &&
-            host.find_unreadable("devices/vfio_ap/matrix/features") != nullptr) {
-            return {};
-        }
-        return false;
-    }
-
-  private:
     void check_guest() {
         if (guest_.mdevs.size() < 2) return;
         std::vector<std::string> names;
@@ -325,19 +139,10 @@ class Check {
                 finding.kernel_lines = {"Migration not allowed from or to a Secure Execution guest"};
             finding.remedies = advise(side, "use a host that is an LPAR or an ordinary guest");
         }
-        if (!destination_.vfio_ap) {
-            auto& finding =
-                add(RuleId::kernel_no_vfio_ap, Side::destination,
-                    destination_.ap ? fmt::format("{} has not loaded the vfio_ap driver", destination_.name)
-                                    : fmt::format("{} has no AP bus", destination_.name));
-            finding.remedies = destination_.ap ? load_driver(Side::destination)
-                                               : advise(Side::destination,
-                                                        "assign crypto adapters and domains to the LPAR at "
-                                                        "the HMC, and load the ap module");
-        }
+        if (!destination_.vfio_ap) findings().push_back(driver_missing(destination_, Side::destination));
         if (!native()) return;
         const bool source_lacks = source_.kernel_migrates == false;
-        const bool destination_lacks = migrates(destination_) == false;
+        const bool destination_lacks = destination_.kernel_migrates() == false;
         if (source_lacks || destination_lacks) {
             const Side side = source_lacks && destination_lacks ? Side::both
                               : source_lacks                    ? Side::source
@@ -646,8 +451,8 @@ class Check {
                             uuid().to_string(), source_count, destination_count)};
         }
         if (!extra.empty()) {
-            const auto adapters = adapters_in(extra) - adapters_;
-            const auto domains = domains_in(extra) - domains_;
+            const auto adapters = adapters_of(extra) - adapters_;
+            const auto domains = domains_of(extra) - domains_;
             finding.remedies = unassign(*mdev_, {adapters, domains, {}}, whole());
         } else {
             finding.remedies =
@@ -663,7 +468,7 @@ class Check {
                                         queues_are(queues.size(), "is", "are")));
         if (native()) finding.kernel_lines = {not_in_matrix_line()};
         finding.remedies =
-            assign(*mdev_, {adapters_in(queues) - mdev_->adapters, domains_in(queues) - mdev_->domains, {}},
+            assign(*mdev_, {adapters_of(queues) - mdev_->adapters, domains_of(queues) - mdev_->domains, {}},
                    whole());
         finding.queues = std::move(queues);
     }
@@ -681,11 +486,10 @@ class Check {
         std::vector<Apqn> to_bind;
         Mask needless_adapters;
         Mask needless_domains;
-        const auto adapters = adapters_in(queues);
+        const auto adapters = adapters_of(queues);
         for (const auto& adapter : matrix.filtered) {
             if (!adapters.test(adapter.apid)) continue;
-            reasons.push_back(
-                fmt::format("adapter {}: {}", adapter_text(adapter.apid), filter_reason(adapter)));
+            reasons.push_back(fmt::format("adapter {}: {}", adapter_text(adapter.apid), to_text(adapter)));
             for (const auto culprit : adapter.culprits) {
                 // The guest's own queues have findings of their own.
                 if (contains(report_.queues, culprit)) continue;
@@ -706,8 +510,8 @@ class Check {
         needless_domains = needless_domains - domains_;
         if (!to_bind.empty()) {
             // What the guest did not have need not be bound: taking it away mends the adapter as well.
-            needless_domains = needless_domains | (domains_in(to_bind) - domains_);
-            needless_adapters = adapters_in(to_bind) - adapters_;
+            needless_domains = needless_domains | (domains_of(to_bind) - domains_);
+            needless_adapters = adapters_of(to_bind) - adapters_;
         }
         if (!needless_domains.none() || !needless_adapters.none()) {
             finding.remedies = unassign(*mdev_, {needless_adapters, needless_domains, {}}, whole());
@@ -786,19 +590,17 @@ class Check {
     }
 
     void check_unreadable() {
-        UnreadableFindings unreadable{Side::destination, destination_.name};
-        const Needs needs{uuid(), adapters_, report_.queues, true, set_up_beforehand(), report_.mode};
-        for (const auto& item : destination_.unreadable) {
-            if (needs.concern(item)) unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+        add_unreadable(destination_, Side::destination,
+                       {uuid(), adapters_, report_.queues, true, set_up_beforehand(), report_.mode},
+                       std::move(unknown_hardware_), findings());
+        if (native() && !source_.kernel_migrates) {
+            auto& finding =
+                add(RuleId::host_unreadable, Side::source,
+                    fmt::format("whether the kernel of {} can migrate a vfio-ap device is not known",
+                                source_.host.name));
+            finding.remedies =
+                advise(Side::source, "look at the features of the vfio_ap driver, then check again");
         }
-        // Where the reason is an attribute that could not be read, that has been said.
-        std::erase_if(unknown_hardware_, [&](Apqn apqn) {
-            return destination_.find_unreadable(queue_path(apqn) + "/ap_functions") != nullptr ||
-                   destination_.find_unreadable(card_path(apqn.apid()) + "/ap_functions") != nullptr ||
-                   destination_.find_unreadable(card_path(apqn.apid()) + "/raw_hwtype") != nullptr;
-        });
-        unreadable.add_absent(std::move(unknown_hardware_), "raw_hwtype or ap_functions");
-        unreadable.move_to(findings());
     }
 
     Report finish() {
@@ -842,88 +644,6 @@ class Check {
 };
 
 }  // namespace
-
-Source describe_source(const Guest& guest, const Inventory& inventory) {
-    Source source;
-    source.host = {inventory.name, inventory.location};
-    source.kernel_migrates = Check::migrates(inventory);
-    source.qemu_migrates = inventory.qemu_migrates();
-    source.has_migratable = std::any_of(inventory.mdevs.begin(), inventory.mdevs.end(),
-                                        [](const Mdev& mdev) { return mdev.migratable.has_value(); });
-    source.secure_execution = inventory.prot_virt_guest.value_or(false);
-    if (guest.mdevs.empty()) return source;
-    const auto& uuid = guest.mdevs.front();
-    const auto add = [&source](RuleId id, Severity severity, std::string message) -> Finding& {
-        source.findings.push_back(make_finding(id, severity, Side::source, std::move(message)));
-        return source.findings.back();
-    };
-    if (!inventory.vfio_ap) {
-        auto& finding = add(RuleId::kernel_no_vfio_ap, Severity::error,
-                            inventory.ap ? fmt::format("{} has not loaded the vfio_ap driver", inventory.name)
-                                         : fmt::format("{} has no AP bus", inventory.name));
-        if (inventory.ap) finding.remedies = load_driver(Side::source);
-    }
-    const Mdev* const mdev = inventory.find_mdev(uuid);
-    std::vector<Apqn> queues;
-    std::vector<Apqn> unknown;
-    if (mdev == nullptr) {
-        source.configuration_known = false;
-        auto& finding = add(RuleId::mdev_missing, Severity::error,
-                            fmt::format("{} has no mdev {}: the guest's configuration is not known",
-                                        inventory.name, uuid.to_string()));
-        finding.remedies =
-            advise(Side::source, "check on the host where the guest runs, or name it with --source");
-    } else {
-        source.mdev_migratable = mdev->migratable;
-        auto matrix = guest_matrix_of(inventory, *mdev);
-        queues = std::move(matrix.queues);
-        source.configuration.control_domains = matrix.control_domains;
-        source.configuration.queues.reserve(queues.size());
-        source.configuration_known =
-            matrix.origin != GuestMatrix::Origin::unknown && mdev->control_domains.has_value();
-        for (const auto apqn : queues) {
-            GuestQueue entry{apqn, {}, nullptr};
-            if (const Queue* const queue = inventory.find_queue(apqn)) {
-                entry.hwinfo = hwinfo_of(*queue, inventory.find_card(apqn.apid()));
-                if (const auto* const keys = queue->mkvps()) entry.master_keys = {queue->detail, keys};
-            }
-            if (!entry.hwinfo) unknown.push_back(apqn);
-            source.configuration.queues.push_back(std::move(entry));
-        }
-        if (matrix.origin == GuestMatrix::Origin::rebuilt) {
-            add(RuleId::config_truncated, Severity::info,
-                fmt::format("{}: guest_matrix fills its page and was made again from ap_config: {}",
-                            inventory.name, count_of(queues.size())));
-        } else if (matrix.origin == GuestMatrix::Origin::unknown && mdev->guest_matrix_truncated()) {
-            auto& finding = add(
-                RuleId::config_truncated, Severity::error,
-                fmt::format("{}: guest_matrix of mdev {} fills one page and there is no ap_config to make it "
-                            "from: the guest may have more than {} queues",
-                            inventory.name, uuid.to_string(), queues.size()));
-            finding.remedies = advise(Side::source, "use a kernel with the vfio_ap feature ap_config");
-        }
-        for (const auto& adapter : matrix.filtered) {
-            add(RuleId::config_filtered, Severity::info,
-                fmt::format("{}: adapter {} is assigned but the guest has not got it: {}", inventory.name,
-                            adapter_text(adapter.apid), filter_reason(adapter)));
-        }
-    }
-    UnreadableFindings unreadable{Side::source, source.host.name};
-    // Which mode is chosen later makes no difference to what is needed here but for `features`, whose absence
-    // is a finding of native migration.
-    const Needs needs{uuid, adapters_in(queues), queues, false, true, Mode::detached};
-    for (const auto& item : inventory.unreadable) {
-        if (needs.concern(item)) unreadable.add(needs(item) ? Severity::error : Severity::info, item);
-    }
-    std::erase_if(unknown, [&](Apqn apqn) {
-        return inventory.find_unreadable(queue_path(apqn) + "/ap_functions") != nullptr ||
-               inventory.find_unreadable(card_path(apqn.apid()) + "/ap_functions") != nullptr ||
-               inventory.find_unreadable(card_path(apqn.apid()) + "/raw_hwtype") != nullptr;
-    });
-    unreadable.add_absent(std::move(unknown), "such queue, or no raw_hwtype or ap_functions");
-    unreadable.move_to(source.findings);
-    return source;
-}
 
 Report check(const Guest& guest, const Source& source, const Inventory& destination,
              const CheckOptions& options) {

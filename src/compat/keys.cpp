@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/keys.h"
 
+#include "compat/findings.h"
 #include "compat/remedies.h"
 
 #include <array>
@@ -88,27 +89,17 @@ void KeyCheck::note_pending(Apqn apqn, Side side, const MasterKeys* keys) {
 }
 
 void KeyCheck::move_to(std::vector<Finding>& findings) {
-    const auto add = [&](RuleId rule, Severity severity, Side side, std::vector<Apqn> queues,
-                         std::string message) -> Finding& {
-        Finding finding;
-        finding.rule = rule;
-        finding.severity = severity;
-        finding.host = side;
-        finding.queues = std::move(queues);
-        finding.message = std::move(message);
-        findings.push_back(std::move(finding));
+    const auto add = [&](RuleId rule, Severity severity, Side side, std::string message) -> Finding& {
+        findings.push_back(make_finding(rule, severity, side, std::move(message)));
         return findings.back();
-    };
-    const auto count = [](const std::vector<Apqn>& queues) {
-        return fmt::format("{} queue{}", queues.size(), queues.size() == 1 ? "" : "s");
     };
     for (auto& [key, queues] : groups_) {
         const auto& [rule, severity, side, name, source, destination] = key;
         if (rule == RuleId::masterkey_pending) {
             const auto& host = side == Side::source ? source_ : destination_;
-            auto& finding = add(rule, severity, side, {},
+            auto& finding = add(rule, severity, side,
                                 fmt::format("{}: a change of the {} master key is under way at {} ({})",
-                                            count(queues), name, host, source + destination));
+                                            count_of(queues.size()), name, host, source + destination));
             finding.source = source;
             finding.destination = destination;
             finding.remedies =
@@ -117,8 +108,8 @@ void KeyCheck::move_to(std::vector<Finding>& findings) {
             continue;
         }
         const bool old = name.ends_with("/OLD");
-        auto& finding = add(rule, severity, side, {},
-                            fmt::format("{}: the current {} master key differs{}", count(queues),
+        auto& finding = add(rule, severity, side,
+                            fmt::format("{}: the current {} master key differs{}", count_of(queues.size()),
                                         name.substr(0, name.find('/')),
                                         old ? "; the destination still has the source's as its old one"
                                         : severity == Severity::warning
@@ -136,7 +127,7 @@ void KeyCheck::move_to(std::vector<Finding>& findings) {
         if (queues.empty()) return;
         auto& finding =
             add(RuleId::masterkey_unknown, rule(RuleId::masterkey_unknown).native.value_or(Severity::warning),
-                side, {}, fmt::format("{}: master keys are not known at {}", count(queues), where));
+                side, fmt::format("{}: master keys are not known at {}", count_of(queues.size()), where));
         finding.remedies = advise(
             side, "compare them by hand (TKE, or mkvps while a queue is bound to zcrypt): no kernel does");
         finding.queues = std::move(queues);

@@ -17,20 +17,6 @@ std::string write_command(std::string_view value, std::string_view path) {
     return fmt::format("echo {} > /sys/{}", value, path);
 }
 
-Mask adapters_of(const std::vector<Apqn>& queues) {
-    Mask mask;
-    for (const auto apqn : queues)
-        mask.set(apqn.apid());
-    return mask;
-}
-
-Mask domains_of(const std::vector<Apqn>& queues) {
-    Mask mask;
-    for (const auto apqn : queues)
-        mask.set(apqn.apqi());
-    return mask;
-}
-
 /// `adapter 05`, `domains 0004 0047`, or how many where they are too many to read.
 template <typename Text>
 std::string number_list(const Mask& mask, std::string_view noun, Text text) {
@@ -202,7 +188,8 @@ Reservation reservation_of(const Inventory& inventory) {
     };
     if (any([](const Queue& queue) { return !queue.driver_override().empty(); }))
         return Reservation::driver_override;
-    const bool bound = inventory.vfio_ap_has_queues || any([](const Queue& queue) { return queue.bound_to_vfio_ap(); });
+    const bool bound =
+        inventory.vfio_ap_has_queues || any([](const Queue& queue) { return queue.bound_to_vfio_ap(); });
     const bool impossible =
         any([](const Queue& queue) { return !queue.bound_to_vfio_ap() && !queue.has_driver_override; });
     return bound && !impossible ? Reservation::driver_override : Reservation::masks;

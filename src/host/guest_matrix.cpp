@@ -57,6 +57,20 @@ bool has_adapter(const std::vector<Apqn>& queues, unsigned apid) {
 
 }  // namespace
 
+std::string to_text(const FilteredAdapter& adapter) {
+    switch (adapter.reason) {
+        case FilteredAdapter::Reason::not_in_host:
+            return "the host has not got it";
+        case FilteredAdapter::Reason::queue_missing:
+            return "queue " + adapter.culprits.front().to_string() + " does not exist";
+        case FilteredAdapter::Reason::queue_not_bound:
+            return "queue " + adapter.culprits.front().to_string() + " is not bound to vfio_ap";
+        case FilteredAdapter::Reason::unknown:
+            break;
+    }
+    return "the kernel gives no reason; a queue may have failed its reset";
+}
+
 GuestMatrix guest_matrix_of(const Inventory& inventory, const Mdev& mdev) {
     GuestMatrix result;
     const ApBus bus = inventory.ap.value_or(ApBus{});

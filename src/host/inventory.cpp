@@ -95,6 +95,15 @@ bool Inventory::has_feature(std::string_view word) const {
     return std::find(vfio_ap->features->begin(), vfio_ap->features->end(), word) != vfio_ap->features->end();
 }
 
+std::optional<bool> Inventory::kernel_migrates() const {
+    const auto has_attribute = [](const Mdev& mdev) { return mdev.migratable.has_value(); };
+    if (has_feature(feature_migratable) || std::any_of(mdevs.begin(), mdevs.end(), has_attribute))
+        return true;
+    if (vfio_ap && !vfio_ap->features && find_unreadable("devices/vfio_ap/matrix/features") != nullptr)
+        return {};
+    return false;
+}
+
 std::optional<bool> Inventory::qemu_migrates() const {
     if (!qemu) return {};
     return qemu->vfio_ap_migration;

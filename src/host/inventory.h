@@ -195,6 +195,9 @@ struct Inventory {
     [[nodiscard]] const Unreadable* find_unreadable(std::string_view path) const;
     /// The vfio_ap driver advertises `word`.
     [[nodiscard]] bool has_feature(std::string_view word) const;
+    /// Whether the kernel can migrate a vfio-ap device: the driver says so, or its mdevs have the attribute
+    /// of patch version v1. Nothing where the driver's features could not be read.
+    [[nodiscard]] std::optional<bool> kernel_migrates() const;
     /// Whether QEMU can migrate an attached vfio-ap device; nothing where it is not known.
     [[nodiscard]] std::optional<bool> qemu_migrates() const;
     /// Brings everything into the order that the members promise.
