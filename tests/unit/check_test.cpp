@@ -1061,5 +1061,108 @@ TEST(StrictCheck, predicts_the_same) {
     }
 }
 
+TEST(Prediction, puts_no_words_into_a_driver_that_cannot_migrate) {
+    Move move{World::restore};
+    flipped(bit(0))(move);
+    EXPECT_EQ(move.report().prediction.error, EINVAL);
+    move.destination.qemu("10.0.2", false);
+    EXPECT_FALSE(move.report().prediction.error);
+    EXPECT_FALSE(move.report().prediction.virsh);
+    move.destination.qemu("12.0.0", true).kernel(Kernel::newest);
+    EXPECT_FALSE(move.report().prediction.error);
+    EXPECT_THAT(predicted_kernel_log(move.report()), IsEmpty());
+}
+
+TEST(Prediction, goes_by_the_first_obstacle) {
+    // From the last one to the first, in the order in which libvirt, QEMU and the driver meet them.
+    Move move{World::restore};
+    move.there.reset();
+    move.neighbour = Move::Assigned{{5}, {4}, {}};
+    const auto with_mdev = [&] {
+        auto there = move;
+        there.there = Move::Assigned{};
+        return there.report().prediction;
+    };
+    EXPECT_EQ(with_mdev().error, EADDRINUSE);
+    move.edit_destination = [](Inventory& host) { card_of(host, 6).raw_hwtype = 13; };
+    EXPECT_EQ(with_mdev().error, EINVAL);
+    move.destination.control_domains({0x47});
+    EXPECT_EQ(with_mdev().error, ENODEV);
+    move.destination.vanish({6, 0x47});
+    EXPECT_EQ(with_mdev().error, ENODEV);
+    auto there = move;
+    there.there = Move::Assigned{};
+    EXPECT_THAT(predicted_kernel_log(there.report()), ElementsAre(unavailable_line("06.0047")));
+    move.edit_destination = [](Inventory& host) { host.prot_virt_guest = true; };
+    EXPECT_EQ(with_mdev().error, EPERM);
+    EXPECT_EQ(move.report().prediction.virsh,
+              "error: device not found: mediated device '" + uuid + "' not found");
+    move.source.kernel(Kernel::newest);
+    EXPECT_EQ(move.report().prediction.virsh, refused(uuid + ": VFIO migration is not supported in kernel"));
+    move.source.qemu("10.0.2", false);
+    EXPECT_EQ(move.report().prediction.virsh, refused("non-migratable device: /1/vfio-ap"));
+    move.guest.secure_execution = true;
+    EXPECT_EQ(move.report().prediction.virsh, refused("protected VMs are currently not migratable."));
+}
+
+TEST(Prediction, of_profile_compare_goes_by_the_first_obstacle) {
+    Move move{World::compare};
+    const auto edit = [](Inventory& host) {
+        set_functions(host, 5, test::cca_functions ^ bit(0));
+        set_functions(host, 6, test::ep11_functions ^ bit(0));
+    };
+    move.edit_destination = edit;
+    EXPECT_EQ(move.report().prediction.error, EFAULT);
+    // Up to the first bad queue only, with everything that differs on it.
+    EXPECT_THAT(predicted_kernel_log(move.report()),
+                ElementsAre(incompatible_line("05.0004"),
+                            kernel_prefix + "APSC facility installed in source queue 05.0004",
+                            kernel_prefix + "APSC facility not installed in target queue 05.0004",
+                            kernel_prefix + same_types));
+    move.there->domains = {4, 0x54};
+    move.destination.domains({4, 0x47, 0x54});
+    move.free = {4, 0x47, 0x54};
+    EXPECT_EQ(move.report().prediction.error, ENODEV);
+    EXPECT_THAT(predicted_kernel_log(move.report()), ElementsAre(unassigned_line("05.0047")));
+    move.there->domains = {4, 0x47, 0x54};
+    EXPECT_EQ(move.report().prediction.error, ENODEV);
+    EXPECT_THAT(predicted_kernel_log(move.report()),
+                ElementsAre(kernel_prefix +
+                            "migration failed: number of queues on source (4) and target (6) guests differ"));
+    move.there->domains = {4};
+    EXPECT_EQ(move.report().prediction.error, EIO);
+    EXPECT_THAT(
+        predicted_kernel_log(move.report()),
+        ElementsAre(kernel_prefix +
+                    "migration failed: source guest's AP config size (72) larger than target's (40)"));
+}
+
+TEST(Prediction, of_profile_restore_logs_all_hardware) {
+    Move move{World::restore};
+    move.edit_destination = [](Inventory& host) {
+        set_functions(host, 5, test::cca_functions ^ (bit(0) | bit(7)));
+        card_of(host, 5).raw_hwtype = 13;
+        set_functions(host, 6, test::ep11_functions ^ bit(0));
+    };
+    EXPECT_THAT(
+        predicted_kernel_log(move.report()),
+        ElementsAreArray(
+            {incompatible_line("05.0004"), kernel_prefix + "APSC facility installed in source queue 05.0004",
+             kernel_prefix + "APSC facility not installed in target queue 05.0004",
+             kernel_prefix + "Stateless-command-filtering (SLCF) not available in source queue 05.0004",
+             kernel_prefix + "Stateless-command-filtering (SLCF) available in target queue 05.0004",
+             kernel_prefix + "AP type of source (0e) not compatible with target (0d)",
+             incompatible_line("05.0047"), kernel_prefix + "APSC facility installed in source queue 05.0047",
+             kernel_prefix + "APSC facility not installed in target queue 05.0047",
+             kernel_prefix + "Stateless-command-filtering (SLCF) not available in source queue 05.0047",
+             kernel_prefix + "Stateless-command-filtering (SLCF) available in target queue 05.0047",
+             kernel_prefix + "AP type of source (0e) not compatible with target (0d)",
+             incompatible_line("06.0004"),
+             kernel_prefix + "APSC facility not installed in source queue 06.0004",
+             kernel_prefix + "APSC facility installed in target queue 06.0004", incompatible_line("06.0047"),
+             kernel_prefix + "APSC facility not installed in source queue 06.0047",
+             kernel_prefix + "APSC facility installed in target queue 06.0047"}));
+}
+
 }  // namespace
 }  // namespace vfioap
