@@ -120,47 +120,111 @@ class UnreadableFindings {
     std::vector<Finding> absent_;
 };
 
-/// Decides which of a host's unreadable attributes a check needs.
-struct Needs {
-    const Uuid& mdev;
-    Mask adapters;
-    const std::vector<Apqn>& queues;  // sorted
-    bool destination;
-    bool mdev_matters;  // what its configuration is there
-    Mode mode;
+/// Decides what an unreadable attribute of a host means to the check of one guest.
+class Needs {
+  public:
+    /// `mdev`: the guest's on this host, or null. `queues`: of the guest, sorted. `mdev_matters`: what the
+    /// mdev holds there is compared.
+    Needs(Side side, Mode mode, const Uuid& uuid, const Mdev* mdev, const std::vector<Apqn>& queues,
+          bool mdev_matters)
+        : destination_{side == Side::destination},
+          mode_{mode},
+          uuid_{uuid},
+          mdev_{mdev},
+          queues_{queues},
+          adapters_{adapters_in(queues)},
+          mdev_matters_{mdev_matters} {}
 
-    [[nodiscard]] bool operator()(const Unreadable& item) const {
+    /// error: a rule needs it; info: none does; nothing: it is about something that the guest has no part in,
+    /// which a partial inventory does not even hold.
+    [[nodiscard]] std::optional<Severity> severity(const Unreadable& item) const {
         const std::string_view path = item.path;
-        const auto leaf = path.substr(path.rfind('/') + 1);
-        const auto among = [leaf](std::initializer_list<std::string_view> names) {
-            return std::find(names.begin(), names.end(), leaf) != names.end();
-        };
-        if (const auto apqn = UnreadableFindings::queue_of(path)) {
-            // A queue that vanished is simply missing; what its keys are is asked by another rule.
-            if (!contains(queues, *apqn)) return false;
-            if (leaf == "ap_functions" || leaf == "driver") return true;
-            return destination && mode == Mode::detached && among({"config", "chkstop"});
+        if (const auto apqn = UnreadableFindings::queue_of(path)) return of_queue(*apqn, leaf_of(path));
+        if (path.starts_with(card_start)) return of_card(path);
+        if (path.starts_with("devices/vfio_ap/matrix") || path.starts_with("bus/mdev/devices"))
+            return of_mdevs(item);
+        return needed(of_host(path));
+    }
+
+  private:
+    static constexpr std::string_view card_start = "devices/ap/card";
+
+    static std::string_view leaf_of(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+    static bool among(std::string_view leaf, std::initializer_list<std::string_view> names) {
+        return std::find(names.begin(), names.end(), leaf) != names.end();
+    }
+    static Severity needed(bool is) { return is ? Severity::error : Severity::info; }
+
+    [[nodiscard]] std::optional<Severity> of_queue(Apqn apqn, std::string_view leaf) const {
+        if (contains(queues_, apqn)) {
+            // What its keys are is asked by another rule.
+            return needed(leaf == "ap_functions" || leaf == "driver" ||
+                          (destination_ && mode_ == Mode::detached && among(leaf, {"config", "chkstop"})));
         }
-        if (path.starts_with("devices/ap/card")) {
-            const auto apid = parse_adapter(path.substr(15, 2));
-            if (!apid || !adapters.test(*apid)) return false;
-            return path.ends_with('/') || path.size() == 17 || among({"raw_hwtype", "ap_functions"});
+        if (mdev_ != nullptr && mdev_->assigned(apqn)) return Severity::info;
+        return {};
+    }
+
+    [[nodiscard]] std::optional<Severity> of_card(std::string_view path) const {
+        const auto apid = parse_adapter(path.substr(card_start.size(), 2));
+        if (!apid) return {};
+        if (adapters_.test(*apid)) {
+            return needed(path.ends_with('/') || path.size() == card_start.size() + 2 ||
+                          among(leaf_of(path), {"raw_hwtype", "ap_functions"}));
         }
-        if (path.starts_with("devices/vfio_ap/matrix") || path.starts_with("bus/mdev/devices")) {
-            // Gone is gone: mdev.missing says so where it matters.
-            if (item.error == ENOENT) return false;
+        if (mdev_ != nullptr && mdev_->adapters.test(*apid)) return Severity::info;
+        return {};
+    }
+
+    [[nodiscard]] std::optional<Severity> of_mdevs(const Unreadable& item) const {
+        const std::string_view path = item.path;
+        const auto leaf = leaf_of(path);
+        // Gone is gone: mdev.missing says so where it matters.
+        if (item.error == ENOENT) return Severity::info;
+        if (leaf == "features") return needed(mode_ == Mode::native);
+        const bool of_guest = path.find(uuid_.to_string()) != std::string_view::npos;
+        if (!of_guest && names_an_mdev(path)) {
+            // Only what is assigned to it may concern the guest.
+            if (!destination_) return {};
+            if (leaf == "matrix" || Uuid::parse(leaf)) return Severity::error;
+            return {};
+        }
+        if (of_guest) {
             // ap_config only stands in for what else could not be had; config.truncated says so.
-            if (among({"device_api", "mdev_type", "ap_config", "available_instances"})) return false;
-            if (leaf == "features") return mode == Mode::native;
-            if (path.find(mdev.to_string()) != std::string_view::npos) return mdev_matters;
-            return destination;
+            return needed(mdev_matters_ &&
+                          (among(leaf, {"matrix", "guest_matrix", "control_domains"}) || Uuid::parse(leaf)));
         }
-        if (leaf == "prot_virt_guest") return true;
-        if (leaf == "ap_control_domain_mask") return true;
-        return path == "bus/ap" || path == "devices/ap" || path == "devices/ap/" ||
-               path == "bus/ap/drivers" || path == "bus/ap/drivers/" ||
+        return needed(leaf.empty() || among(leaf, {"matrix", "devices"}));
+    }
+
+    static bool names_an_mdev(std::string_view path) {
+        while (true) {
+            const auto slash = path.find('/');
+            if (Uuid::parse(path.substr(0, slash))) return true;
+            if (slash == std::string_view::npos) return false;
+            path.remove_prefix(slash + 1);
+        }
+    }
+
+    [[nodiscard]] bool of_host(std::string_view path) const {
+        const auto leaf = leaf_of(path);
+        if (among(leaf, {"prot_virt_guest", "ap_control_domain_mask"})) return true;
+        // The filter rule goes by them where the kernel does not tell what the guest has.
+        if (among(leaf, {"ap_adapter_mask", "ap_usage_domain_mask"})) {
+            return mdev_ != nullptr && mdev_matters_ &&
+                   (!mdev_->guest_matrix || mdev_->guest_matrix_truncated());
+        }
+        return among(path, {"bus/ap", "devices/ap", "devices/ap/", "bus/ap/drivers", "bus/ap/drivers/"}) ||
                path.starts_with("bus/ap/drivers/vfio_ap");
     }
+
+    bool destination_;
+    Mode mode_;
+    const Uuid& uuid_;
+    const Mdev* mdev_;
+    const std::vector<Apqn>& queues_;
+    Mask adapters_;
+    bool mdev_matters_;
 };
 
 std::string filter_reason(const FilteredAdapter& adapter) {
@@ -725,10 +789,10 @@ class Check {
 
     void check_unreadable() {
         UnreadableFindings unreadable{Side::destination, destination_.name};
-        const Needs needs{uuid(), adapters_in(report_.queues), report_.queues,
-                          true,   set_up_beforehand(),         report_.mode};
+        const Needs needs{Side::destination, report_.mode,       uuid(), mdev_,
+                          report_.queues,    set_up_beforehand()};
         for (const auto& item : destination_.unreadable) {
-            unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+            if (const auto severity = needs.severity(item)) unreadable.add(*severity, item);
         }
         // Where the reason is an attribute that could not be read, that has been said.
         std::erase_if(unknown_hardware_, [&](Apqn apqn) {
@@ -847,9 +911,10 @@ Source describe_source(const Guest& guest, const Inventory& inventory) {
     UnreadableFindings unreadable{Side::source, source.host.name};
     // Which mode is chosen later makes no difference to what is needed here but for `features`, whose absence
     // is a finding of native migration.
-    const Needs needs{uuid, adapters_in(queues), queues, false, true, Mode::detached};
-    for (const auto& item : inventory.unreadable)
-        unreadable.add(needs(item) ? Severity::error : Severity::info, item);
+    const Needs needs{Side::source, Mode::detached, uuid, mdev, queues, true};
+    for (const auto& item : inventory.unreadable) {
+        if (const auto severity = needs.severity(item)) unreadable.add(*severity, item);
+    }
     std::erase_if(unknown, [&](Apqn apqn) {
         return inventory.find_unreadable(queue_path(apqn) + "/ap_functions") != nullptr ||
                inventory.find_unreadable(card_path(apqn.apid()) + "/ap_functions") != nullptr ||

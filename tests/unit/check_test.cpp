@@ -249,7 +249,14 @@ std::vector<Row> guest_and_host_rows() {
                  host.unreadable.push_back({"devices/ap/card05/raw_hwtype", EIO, ""});
              };
          },
-         nothing, everywhere({.destination = "EIO", .verdict = Verdict::undetermined})},
+         // The type of a card that it does not need.
+         [](Move& move) {
+             move.edit_destination = [](Inventory& host) {
+                 card_of(host, 7).raw_hwtype.reset();
+                 host.unreadable.push_back({"devices/ap/card07/raw_hwtype", EIO, ""});
+             };
+         },
+         everywhere({.destination = "EIO", .verdict = Verdict::undetermined})},
         {RuleId::kernel_no_vfio_ap, "vfio_ap is not loaded at the destination",
          [](Move& move) {
              move.destination.without_vfio_ap();
@@ -1059,6 +1066,116 @@ TEST(StrictCheck, predicts_the_same) {
         EXPECT_EQ(report.prediction.error, ENODEV) << "that a QEMU is not known stops no migration";
         EXPECT_THAT(predicted_kernel_log(report), ElementsAre(unavailable_line("06.0047")));
     }
+}
+
+struct UnreadableCase {
+    std::string path;
+    int error;
+    std::optional<Severity> source;       ///< its host.unreadable, when it is the source's
+    std::optional<Severity> destination;  ///< when it is the destination's
+};
+
+/// In mode detached, where the destination's mdev has to be set up.
+TEST(Unreadable, makes_a_check_undetermined_only_where_a_rule_needs_it) {
+    const std::string mdev = "devices/vfio_ap/matrix/" + uuid;
+    const std::string other = "devices/vfio_ap/matrix/" + std::string{test::neighbour_mdev};
+    const std::vector<UnreadableCase> cases{
+        {"devices/ap/card05/05.0004/ap_functions", EIO, error, error},
+        {"devices/ap/card05/05.0004/driver", EIO, error, error},
+        {"devices/ap/card05/05.0004/config", EIO, info, error},
+        {"devices/ap/card05/05.0004/chkstop", EIO, info, error},
+        {"devices/ap/card05/05.0004/mkvps", EIO, info, info},
+        {"devices/ap/card05/raw_hwtype", 0, error, error},
+        {"devices/ap/card05/ap_functions", EIO, error, error},
+        {"devices/ap/card05", EACCES, error, error},
+        {"devices/ap/card05/serialnr", EIO, info, info},
+        // Cards and queues of others.
+        {"devices/ap/card07/07.0004/ap_functions", EIO, {}, {}},
+        {"devices/ap/card07/raw_hwtype", EIO, {}, {}},
+        {"devices/ap/card07", EACCES, {}, {}},
+        {mdev + "/matrix", EIO, error, error},
+        {mdev + "/guest_matrix", EIO, error, error},
+        {mdev + "/control_domains", EIO, error, error},
+        {mdev, EACCES, error, error},
+        {mdev + "/mdev_type/device_api", EIO, info, info},
+        {mdev + "/ap_config", 0, info, info},
+        {"devices/vfio_ap/matrix", EACCES, error, error},
+        {"devices/vfio_ap/matrix/features", EIO, info, info},
+        {"devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/available_instances", EIO, info,
+         info},
+        // What another mdev has may be the guest's queues; the rest of it is its own affair.
+        {other + "/matrix", EIO, {}, error},
+        {other, EACCES, {}, error},
+        {other, ENOENT, info, info},
+        {other + "/guest_matrix", EIO, {}, {}},
+        {"bus/ap", EACCES, error, error},
+        {"devices/ap", EACCES, error, error},
+        {"bus/ap/drivers", EACCES, error, error},
+        {"bus/ap/drivers/vfio_ap", EACCES, error, error},
+        {"bus/ap/ap_control_domain_mask", EIO, error, error},
+        {"bus/ap/ap_usage_domain_mask", EIO, info, info},
+        {"bus/ap/apmask", EIO, info, info},
+        {"bus/ap/scans", 0, info, info},
+        {"firmware/uv/prot_virt_guest", EIO, error, error},
+        {"firmware/uv/prot_virt_host", EIO, info, info},
+        {"vfioap-host.json", 0, info, info},
+    };
+    for (const auto& entry : cases) {
+        for (const auto side : {Side::source, Side::destination}) {
+            SCOPED_TRACE(fmt::format("{} at {}", entry.path, to_text(side)));
+            Move move{World::detached};
+            (side == Side::source ? move.edit_source : move.edit_destination) = [&](Inventory& host) {
+                host.unreadable.push_back({entry.path, entry.error, "what was found"});
+            };
+            const auto report = move.report();
+            const auto found = findings_of(report, RuleId::host_unreadable);
+            const auto expected = side == Side::source ? entry.source : entry.destination;
+            ASSERT_EQ(found.size(), expected ? 1U : 0U) << summary(report);
+            EXPECT_EQ(report.verdict, expected == error ? Verdict::undetermined : Verdict::compatible)
+                << summary(report);
+            if (!expected) continue;
+            EXPECT_EQ(found.front().severity, *expected);
+            EXPECT_EQ(found.front().host, side);
+            EXPECT_THAT(found.front().message, HasSubstr(entry.path));
+        }
+    }
+}
+
+TEST(Unreadable, masks_matter_where_the_guest_matrix_is_made_from_them) {
+    Move move{World::detached};
+    move.edit_source = [](Inventory& host) {
+        host.unreadable.push_back({"bus/ap/ap_usage_domain_mask", EIO, ""});
+        mdev_of(host, test::example_mdev).guest_matrix.reset();
+    };
+    EXPECT_EQ(move.report().verdict, Verdict::undetermined) << summary(move.report());
+}
+
+TEST(Unreadable, queues_that_do_not_answer_are_one_finding) {
+    Move move{World::restore};
+    for (const auto apqn : {Apqn{5, 4}, Apqn{5, 0x47}, Apqn{6, 4}})
+        move.destination.no_answer(apqn);
+    const auto report = move.report();
+    const auto found = findings_of(report, RuleId::host_unreadable);
+    ASSERT_THAT(found, SizeIs(1)) << summary(report);
+    EXPECT_THAT(names(found.front().queues), ElementsAre("05.0004", "05.0047", "06.0004"));
+    EXPECT_EQ(report.verdict, Verdict::undetermined);
+}
+
+TEST(Unreadable, does_not_hide_that_the_guest_cannot_move) {
+    Move move{World::restore};
+    move.destination.no_answer({5, 4}).vanish({6, 4});
+    EXPECT_EQ(move.report().verdict, Verdict::incompatible);
+}
+
+TEST(Unreadable, features_leave_open_whether_the_kernel_migrates) {
+    Move move{World::restore};
+    move.edit_destination = [](Inventory& host) {
+        host.vfio_ap->features.reset();
+        host.unreadable.push_back({"devices/vfio_ap/matrix/features", EIO, ""});
+    };
+    const auto report = move.report();
+    EXPECT_EQ(report.verdict, Verdict::undetermined) << summary(report);
+    EXPECT_THAT(findings_of(report, RuleId::kernel_no_migration), IsEmpty());
 }
 
 TEST(Prediction, puts_no_words_into_a_driver_that_cannot_migrate) {
