@@ -161,8 +161,8 @@ Remedy keep_mdev(const Uuid& uuid) {
     // Replacing the definition needs no knowledge of the one that may be there.
     return {Side::destination,
             "keep it so after a reboot (mdevctl)",
-            {fmt::format("mdevctl undefine --uuid {} 2>/dev/null; mdevctl define --auto --uuid {}",
-                         uuid.to_string(), uuid.to_string())}};
+            {fmt::format("mdevctl undefine --uuid {} 2>/dev/null || true", uuid.to_string()),
+             fmt::format("mdevctl define --auto --uuid {}", uuid.to_string())}};
 }
 
 std::vector<Remedy> change_mdev(const Mdev& mdev, bool add, const Mask& adapters, const Mask& domains,
