@@ -251,12 +251,6 @@ class Check {
         report_.source = source_.host;
         report_.destination = {destination_.name, destination_.location};
         choose_mode();
-        if (guest_.secure_execution) {
-            auto& finding =
-                add(RuleId::guest_secure_execution, Side::source,
-                    fmt::format("guest {} runs in Secure Execution: QEMU does not migrate it", guest_.name));
-            finding.remedies = advise(Side::source, "shut the guest down and start it at the destination");
-        }
         if (guest_.mdevs.empty()) {
             add(RuleId::guest_no_vfio_ap, Side::source,
                 fmt::format("guest {} has no vfio-ap device: nothing to compare", guest_.name));
@@ -346,6 +340,12 @@ class Check {
 
   private:
     void check_guest() {
+        if (guest_.secure_execution) {
+            auto& finding =
+                add(RuleId::guest_secure_execution, Side::source,
+                    fmt::format("guest {} runs in Secure Execution: QEMU does not migrate it", guest_.name));
+            finding.remedies = advise(Side::source, "shut the guest down and start it at the destination");
+        }
         if (guest_.mdevs.size() < 2) return;
         std::vector<std::string> names;
         for (const auto& mdev : guest_.mdevs)

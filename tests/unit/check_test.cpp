@@ -1037,6 +1037,21 @@ TEST(Check, finds_nothing_to_do_where_everything_fits) {
     }
 }
 
+TEST(Check, has_nothing_against_a_guest_without_vfio_ap) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        move.guest.mdevs.clear();
+        // Whatever else may keep it here is not for these rules to say.
+        move.guest.secure_execution = true;
+        move.destination.without_ap_bus();
+        move.there.reset();
+        move.options.strict = true;
+        const auto report = move.report();
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_THAT(report.findings, SizeIs(1));
+    }
+}
+
 TEST(StrictCheck, takes_warnings_for_errors) {
     Move move{World::detached};
     move.destination.master_keys(5, test::unknown_cca_keys());
