@@ -1052,6 +1052,224 @@ TEST(Check, has_nothing_against_a_guest_without_vfio_ap) {
     }
 }
 
+TEST(AutomaticMode, is_native_where_both_sides_are_known_to_be_able) {
+    Move move{World::restore};
+    move.options = {};
+    const auto native = move.report();
+    EXPECT_EQ(native.mode, Mode::native);
+    EXPECT_EQ(native.profile, Profile::restore);
+    EXPECT_EQ(native.verdict, Verdict::compatible) << summary(native);
+    EXPECT_THAT(native.mode_reason, HasSubstr("both"));
+
+    const auto detached_because = [](const Move& changed, const std::string& reason) {
+        const auto report = changed.report();
+        EXPECT_EQ(report.mode, Mode::detached);
+        EXPECT_FALSE(report.profile) << "no driver compares";
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_THAT(report.mode_reason, HasSubstr(reason));
+    };
+    auto old_source = move;
+    old_source.source.kernel(Kernel::newest);
+    detached_because(old_source, "kernel of left");
+    auto old_destination = move;
+    old_destination.destination.kernel(Kernel::newest);
+    detached_because(old_destination, "kernel of right");
+    auto old_qemu = move;
+    old_qemu.destination.qemu("10.0.2", false);
+    detached_because(old_qemu, "QEMU");
+    auto unknown_qemu = move;
+    unknown_qemu.edit_source = [](Inventory& host) { host.qemu.reset(); };
+    detached_because(unknown_qemu, "QEMU is not known");
+}
+
+TEST(AutomaticMode, gives_no_reason_where_the_mode_was_asked_for) {
+    for (const auto world : {World::restore, World::detached})
+        EXPECT_EQ(Move{world}.report().mode_reason, "");
+}
+
+TEST(AutomaticProfile, is_compare_where_mdevs_have_the_attribute_migratable) {
+    Move move{World::compare};
+    move.options = {};
+    EXPECT_EQ(move.report().profile, Profile::compare);
+    // Any mdev at the destination tells.
+    move.there.reset();
+    move.neighbour = Move::Assigned{};
+    EXPECT_EQ(move.report().profile, Profile::compare);
+}
+
+TEST(AutomaticProfile, goes_by_the_source_where_the_destination_has_no_mdev) {
+    Move move{World::compare};
+    move.options.profile = Profile::automatic;
+    move.there.reset();
+    EXPECT_EQ(move.report().profile, Profile::compare);
+    Move later{World::restore};
+    later.options.profile = Profile::automatic;
+    later.there.reset();
+    EXPECT_EQ(later.report().profile, Profile::restore);
+}
+
+TEST(AutomaticProfile, goes_by_the_destination_where_the_two_differ) {
+    Move move{World::compare};
+    move.options.profile = Profile::automatic;
+    move.edit_destination = [](Inventory& host) {
+        host.vfio_ap->features->emplace_back(feature_migratable);
+        for (auto& mdev : host.mdevs)
+            mdev.migratable.reset();
+    };
+    EXPECT_EQ(move.report().profile, Profile::restore);
+}
+
+TEST(AutomaticProfile, is_none_where_no_driver_compares) {
+    Move move{World::detached};
+    move.options.profile = Profile::compare;
+    EXPECT_FALSE(move.report().profile);
+}
+
+TEST(Source, that_has_more_assigned_than_there_is_moves_what_the_guest_has) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        move.edit_source = [](Inventory& host) {
+            auto& mdev = mdev_of(host, test::example_mdev);
+            mdev.adapters.set(0x63);
+            mdev.domains.set(0xab);
+            mdev.control_domains->set(0xcd);
+        };
+        const auto report = move.report();
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_THAT(names(report.queues), ElementsAreArray(all_queues));
+        EXPECT_EQ(report.control_domains, Mask::of({4}));
+        // It is told, but it is no obstacle.
+        const auto filtered = findings_of(report, RuleId::config_filtered);
+        ASSERT_THAT(filtered, SizeIs(1));
+        EXPECT_EQ(filtered.front().severity, info);
+        EXPECT_EQ(filtered.front().host, Side::source);
+    }
+}
+
+TEST(Source, that_lost_an_adapter_to_the_filter_moves_the_rest) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        move.source.vanish({6, 0x47});
+        move.there->adapters = {5};
+        const auto report = move.report();
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_THAT(names(report.queues), ElementsAreArray(queues_of_05));
+        EXPECT_THAT(findings_of(report, RuleId::config_filtered).front().message, HasSubstr("adapter 06"));
+    }
+}
+
+TEST(Source, with_an_empty_configuration_can_go_anywhere_with_an_empty_mdev) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        move.adapters = move.domains = move.control_domains = {};
+        move.there = Move::Assigned{};
+        const auto report = move.report();
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_EQ(report.count(warning), 0U);
+    }
+}
+
+TEST(Source, without_vfio_ap_or_ap_bus_is_an_error_of_the_source) {
+    for (const bool bus : {false, true}) {
+        Move move{World::detached};
+        move.edit_source = [bus](Inventory& host) {
+            host.vfio_ap.reset();
+            host.mdevs.clear();
+            if (!bus) host.ap.reset();
+        };
+        const auto found = findings_of(move.report(), RuleId::kernel_no_vfio_ap);
+        ASSERT_THAT(found, SizeIs(1));
+        EXPECT_EQ(found.front().host, Side::source);
+        EXPECT_EQ(found.front().severity, error);
+        EXPECT_THAT(found.front().message, HasSubstr(bus ? "not loaded" : "no AP bus"));
+    }
+}
+
+TEST(Source, whose_page_is_full_is_rebuilt_from_ap_config) {
+    Move move{World::detached};
+    make_large(move, 256, true);
+    move.source.card(8, "CEX8C");
+    move.destination.card(8, "CEX8C");
+    move.adapters = move.there->adapters = {5, 6, 8};
+    const auto report = move.report();
+    EXPECT_EQ(report.queues.size(), 768U) << "512 fit the page";
+    EXPECT_EQ(report.count(error), 0U) << summary(report);
+}
+
+TEST(Destination, of_which_the_page_is_full_is_truncated_only_where_its_mdev_matters) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        make_large(move, 256, true);
+        move.edit_destination = [](Inventory& host) {
+            mdev_of(host, test::example_mdev).ap_config = false;
+            mdev_of(host, test::example_mdev).matrix_truncated = true;
+        };
+        const auto report = move.report();
+        const auto found = findings_of(report, RuleId::config_truncated);
+        const auto at_destination = [](const Finding& finding) { return finding.host == Side::destination; };
+        EXPECT_EQ(std::count_if(found.begin(), found.end(), at_destination), world == World::restore ? 0 : 1);
+        EXPECT_EQ(report.verdict, world == World::restore ? Verdict::compatible : Verdict::undetermined)
+            << summary(report);
+    }
+}
+
+TEST(Destination, is_told_everything_at_once) {
+    Move move{World::detached};
+    move.guest.mdevs.push_back(test::uuid(test::neighbour_mdev));
+    move.free = {4};
+    move.there = Move::Assigned{{6}, {4}, {}};
+    move.neighbour = Move::Assigned{{5}, {4}, {}};
+    move.destination.control_domains({0x47}).master_keys(6, test::ep11_keys(7)).check_stop(Apqn{6, 4});
+    move.edit_destination = [](Inventory& host) {
+        card_of(host, 5).raw_hwtype = 13;
+        set_functions(host, 6, test::ep11_functions ^ bit(0));
+        host.prot_virt_guest = true;
+    };
+    const auto report = move.report();
+    for (const auto id :
+         {RuleId::guest_multiple_vfio_ap, RuleId::host_secure_execution, RuleId::queue_checkstopped,
+          RuleId::queue_not_bound, RuleId::queue_assigned_elsewhere, RuleId::queue_not_assigned,
+          RuleId::control_domain_missing, RuleId::queue_type, RuleId::queue_apsc,
+          RuleId::masterkey_mismatch}) {
+        EXPECT_THAT(findings_of(report, id), Not(IsEmpty())) << rule(id).name << '\n' << summary(report);
+    }
+    // Errors first, then by what has to be mended first.
+    EXPECT_TRUE(std::is_sorted(report.findings.begin(), report.findings.end(),
+                               [](const Finding& a, const Finding& b) {
+                                   return std::tie(a.severity, a.rule) < std::tie(b.severity, b.rule);
+                               }));
+}
+
+TEST(MasterKeys, of_the_same_values_are_one_finding_and_others_another) {
+    Move move{World::detached};
+    move.destination.master_keys(Apqn{5, 4},
+                                 test::with_register(test::cca_keys(5), "AES CUR: valid 0x1111111111111111"));
+    move.destination.master_keys(Apqn{5, 0x47},
+                                 test::with_register(test::cca_keys(5), "AES CUR: valid 0x2222222222222222"));
+    const auto found = findings_of(move.report(), RuleId::masterkey_mismatch);
+    ASSERT_THAT(found, SizeIs(2));
+    EXPECT_THAT(names(found[0].queues), ElementsAre("05.0004"));
+    EXPECT_THAT(names(found[1].queues), ElementsAre("05.0047"));
+}
+
+TEST(MasterKeys, that_differ_in_one_register_are_compared_though_another_is_unknown) {
+    Move move{World::detached};
+    auto keys = test::with_register(test::cca_keys(5), "AES CUR: valid 0x1111111111111111");
+    keys = test::with_register(keys, "ASYM CUR: - -");
+    move.destination.master_keys(5, keys);
+    const auto report = move.report();
+    EXPECT_THAT(findings_of(report, RuleId::masterkey_mismatch), SizeIs(1)) << summary(report);
+    EXPECT_THAT(findings_of(report, RuleId::masterkey_unknown), SizeIs(1)) << summary(report);
+}
+
+TEST(MasterKeys, of_accelerators_are_not_asked_for) {
+    Move move{World::detached};
+    move.adapters = {7};
+    move.there->adapters = {7};
+    const auto report = move.report();
+    EXPECT_THAT(report.findings, IsEmpty()) << summary(report);
+}
+
 TEST(StrictCheck, takes_warnings_for_errors) {
     Move move{World::detached};
     move.destination.master_keys(5, test::unknown_cca_keys());
