@@ -34,16 +34,16 @@ class Check {
         report_.source = source_.host;
         report_.destination = {destination_.name, destination_.location};
         choose_mode();
+        if (guest_.mdevs.empty()) {
+            add(RuleId::guest_no_vfio_ap, Side::source,
+                fmt::format("guest {} has no vfio-ap device: nothing to compare", guest_.name));
+            return finish();
+        }
         if (guest_.secure_execution) {
             auto& finding =
                 add(RuleId::guest_secure_execution, Side::source,
                     fmt::format("guest {} runs in Secure Execution: QEMU does not migrate it", guest_.name));
             finding.remedies = advise(Side::source, "shut the guest down and start it at the destination");
-        }
-        if (guest_.mdevs.empty()) {
-            add(RuleId::guest_no_vfio_ap, Side::source,
-                fmt::format("guest {} has no vfio-ap device: nothing to compare", guest_.name));
-            return finish();
         }
         report_.guest.mdev = guest_.mdevs.front();
         report_.control_domains = source_.configuration.control_domains;
@@ -591,7 +591,7 @@ class Check {
 
     void check_unreadable() {
         add_unreadable(destination_, Side::destination,
-                       {uuid(), adapters_, report_.queues, true, set_up_beforehand(), report_.mode},
+                       {uuid(), report_.queues, set_up_beforehand(), report_.mode},
                        std::move(unknown_hardware_), findings());
         if (native() && !source_.kernel_migrates) {
             auto& finding =

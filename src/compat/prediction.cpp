@@ -19,6 +19,11 @@ class Predictor {
     Prediction run() {
         if (stopped_by_libvirt()) return prediction_;
         if (report_.mode != Mode::native) return {};
+        // A destination that cannot take the device at all: what that looks like is not known.
+        if (has(RuleId::kernel_no_migration, Side::destination) ||
+            has(RuleId::qemu_no_migration, Side::destination)) {
+            return {};
+        }
         // Host Secure Execution is asked first; what virsh then shows is not known.
         if (collect({RuleId::host_secure_execution})) {
             prediction_.error = EPERM;
@@ -49,6 +54,14 @@ class Predictor {
         return !prediction_.findings.empty();
     }
 
+    /// A finding that stops a migration.
+    [[nodiscard]] bool has(RuleId id, Side side) const {
+        return std::any_of(report_.findings.begin(), report_.findings.end(), [&](const Finding& finding) {
+            return finding.rule == id && finding.severity == Severity::error &&
+                   (finding.host == side || finding.host == Side::both);
+        });
+    }
+
     bool refused(std::string_view why) {
         prediction_.virsh =
             fmt::format("error: Requested operation is not valid: cannot migrate domain: {}", why);
@@ -56,12 +69,6 @@ class Predictor {
     }
 
     bool stopped_by_libvirt() {
-        const auto has = [this](RuleId id, Side side) {
-            return std::any_of(report_.findings.begin(), report_.findings.end(), [&](const Finding& finding) {
-                return finding.rule == id && finding.severity == Severity::error &&
-                       (finding.host == side || finding.host == Side::both);
-            });
-        };
         if (has(RuleId::guest_secure_execution, Side::source))
             return refused("protected VMs are currently not migratable.");
         if (!report_.guest.mdev) return false;

@@ -75,8 +75,8 @@ Source describe_source(const Guest& guest, const Inventory& inventory) {
     }
     // Which mode is chosen later makes no difference to what is needed here but for `features`; the check of
     // native migration asks for that itself.
-    add_unreadable(inventory, Side::source, {uuid, adapters_of(queues), queues, false, true, Mode::detached},
-                   std::move(unknown), source.findings);
+    add_unreadable(inventory, Side::source, {uuid, queues, true, Mode::detached}, std::move(unknown),
+                   source.findings);
     return source;
 }
 

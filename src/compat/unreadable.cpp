@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/unreadable.h"
 
+#include "ap/configuration.h"
 #include "ap/error.h"
 #include "compat/findings.h"
 #include "compat/remedies.h"
@@ -31,51 +32,112 @@ std::optional<Apqn> queue_of(std::string_view path) {
     return Apqn::parse(path.substr(start.size(), 7));
 }
 
-/// The adapter that a path below devices/ap belongs to.
-std::optional<std::uint8_t> card_of(std::string_view path) {
-    constexpr std::string_view start = "devices/ap/card";
-    if (!path.starts_with(start) || path.size() < start.size() + 2) return {};
-    return parse_adapter(path.substr(start.size(), 2));
-}
+/// Decides what an unreadable attribute of a host means to the check of one guest.
+class Needs {
+  public:
+    /// `mdev`: the guest's on this host, or null. `queues`: of the guest, sorted. `mdev_matters`: what the
+    /// mdev holds there is compared.
+    Needs(Side side, Mode mode, const Uuid& uuid, const Mdev* mdev, const std::vector<Apqn>& queues,
+          bool mdev_matters)
+        : destination_{side == Side::destination},
+          mode_{mode},
+          uuid_{uuid},
+          mdev_{mdev},
+          queues_{queues},
+          adapters_{adapters_of(queues)},
+          mdev_matters_{mdev_matters} {}
 
-/// Other guests' queues and cards are none of this check's business.
-bool concerns(const Needs& needs, const Unreadable& item) {
-    if (const auto apqn = queue_of(item.path)) return contains(needs.queues, *apqn);
-    const auto apid = card_of(item.path);
-    return !apid || needs.adapters.test(*apid);
-}
+    /// error: a rule needs it; info: none does; nothing: it is about something that the guest has no part in,
+    /// which a partial inventory does not even hold.
+    [[nodiscard]] std::optional<Severity> severity(const Unreadable& item) const {
+        const std::string_view path = item.path;
+        if (const auto apqn = queue_of(path)) return of_queue(*apqn, leaf_of(path));
+        if (path.starts_with(card_start)) return of_card(path);
+        if (path.starts_with("devices/vfio_ap/matrix") || path.starts_with("bus/mdev/devices"))
+            return of_mdevs(item);
+        return needed(of_host(path));
+    }
 
-/// Whether a rule could not be asked without it.
-bool needed(const Needs& needs, const Unreadable& item) {
-    const std::string_view path = item.path;
-    const auto leaf = path.substr(path.rfind('/') + 1);
-    const auto among = [leaf](std::initializer_list<std::string_view> names) {
+  private:
+    static constexpr std::string_view card_start = "devices/ap/card";
+
+    static std::string_view leaf_of(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+    static bool among(std::string_view leaf, std::initializer_list<std::string_view> names) {
         return std::find(names.begin(), names.end(), leaf) != names.end();
-    };
-    if (const auto apqn = queue_of(path)) {
-        // A queue that vanished is simply missing; what its keys are is asked by another rule.
-        if (!contains(needs.queues, *apqn)) return false;
-        if (leaf == "ap_functions" || leaf == "driver") return true;
-        return needs.destination && needs.mode == Mode::detached && among({"config", "chkstop"});
     }
-    if (const auto apid = card_of(path)) {
-        if (!needs.adapters.test(*apid)) return false;
-        return path.ends_with('/') || path.size() == 17 || among({"raw_hwtype", "ap_functions"});
+    static Severity needed(bool is) { return is ? Severity::error : Severity::info; }
+
+    [[nodiscard]] std::optional<Severity> of_queue(Apqn apqn, std::string_view leaf) const {
+        if (contains(queues_, apqn)) {
+            // What its keys are is asked by another rule.
+            return needed(leaf == "ap_functions" || leaf == "driver" ||
+                          (destination_ && mode_ == Mode::detached && among(leaf, {"config", "chkstop"})));
+        }
+        if (mdev_ != nullptr && mdev_->assigned(apqn)) return Severity::info;
+        return {};
     }
-    if (path.starts_with("devices/vfio_ap/matrix") || path.starts_with("bus/mdev/devices")) {
+
+    [[nodiscard]] std::optional<Severity> of_card(std::string_view path) const {
+        const auto apid = parse_adapter(path.substr(card_start.size(), 2));
+        if (!apid) return {};
+        if (adapters_.test(*apid)) {
+            return needed(path.ends_with('/') || path.size() == card_start.size() + 2 ||
+                          among(leaf_of(path), {"raw_hwtype", "ap_functions"}));
+        }
+        if (mdev_ != nullptr && mdev_->adapters.test(*apid)) return Severity::info;
+        return {};
+    }
+
+    [[nodiscard]] std::optional<Severity> of_mdevs(const Unreadable& item) const {
+        const std::string_view path = item.path;
+        const auto leaf = leaf_of(path);
         // Gone is gone: mdev.missing says so where it matters.
-        if (item.error == ENOENT) return false;
-        // ap_config only stands in for what else could not be had; config.truncated says so.
-        if (among({"device_api", "mdev_type", "ap_config", "available_instances"})) return false;
-        if (leaf == "features") return needs.mode == Mode::native;
-        if (path.find(needs.mdev.to_string()) != std::string_view::npos) return needs.mdev_matters;
-        return needs.destination;
+        if (item.error == ENOENT) return Severity::info;
+        if (leaf == "features") return needed(mode_ == Mode::native);
+        const bool of_guest = path.find(uuid_.to_string()) != std::string_view::npos;
+        if (!of_guest && names_an_mdev(path)) {
+            // Only what is assigned to it may concern the guest.
+            if (!destination_) return {};
+            if (leaf == "matrix" || Uuid::parse(leaf)) return Severity::error;
+            return {};
+        }
+        if (of_guest) {
+            // ap_config only stands in for what else could not be had; config.truncated says so.
+            return needed(mdev_matters_ &&
+                          (among(leaf, {"matrix", "guest_matrix", "control_domains"}) || Uuid::parse(leaf)));
+        }
+        return needed(leaf.empty() || among(leaf, {"matrix", "devices"}));
     }
-    if (leaf == "prot_virt_guest") return true;
-    if (leaf == "ap_control_domain_mask") return true;
-    return path == "bus/ap" || path == "devices/ap" || path == "devices/ap/" || path == "bus/ap/drivers" ||
-           path == "bus/ap/drivers/" || path.starts_with("bus/ap/drivers/vfio_ap");
-}
+
+    static bool names_an_mdev(std::string_view path) {
+        while (true) {
+            const auto slash = path.find('/');
+            if (Uuid::parse(path.substr(0, slash))) return true;
+            if (slash == std::string_view::npos) return false;
+            path.remove_prefix(slash + 1);
+        }
+    }
+
+    [[nodiscard]] bool of_host(std::string_view path) const {
+        const auto leaf = leaf_of(path);
+        if (among(leaf, {"prot_virt_guest", "ap_control_domain_mask"})) return true;
+        // The filter rule goes by them where the kernel does not tell what the guest has.
+        if (among(leaf, {"ap_adapter_mask", "ap_usage_domain_mask"})) {
+            return mdev_ != nullptr && mdev_matters_ &&
+                   (!mdev_->guest_matrix || mdev_->guest_matrix_truncated());
+        }
+        return among(path, {"bus/ap", "devices/ap", "devices/ap/", "bus/ap/drivers", "bus/ap/drivers/"}) ||
+               path.starts_with("bus/ap/drivers/vfio_ap");
+    }
+
+    bool destination_;
+    Mode mode_;
+    const Uuid& uuid_;
+    const Mdev* mdev_;
+    const std::vector<Apqn>& queues_;
+    Mask adapters_;
+    bool mdev_matters_;
+};
 
 /// What could not be read on one host, grouped into findings: per attribute and errno one, whatever the
 /// queue.
@@ -139,12 +201,13 @@ class UnreadableFindings {
 
 }  // namespace
 
-void add_unreadable(const Inventory& host, Side side, const Needs& needs, std::vector<Apqn> unknown_hardware,
-                    std::vector<Finding>& findings) {
+void add_unreadable(const Inventory& host, Side side, const GuestPart& guest,
+                    std::vector<Apqn> unknown_hardware, std::vector<Finding>& findings) {
     UnreadableFindings unreadable{side, host.name};
+    const Needs needs{side,         guest.mode,        guest.mdev, host.find_mdev(guest.mdev),
+                      guest.queues, guest.mdev_matters};
     for (const auto& item : host.unreadable) {
-        if (concerns(needs, item))
-            unreadable.add(needed(needs, item) ? Severity::error : Severity::info, item);
+        if (const auto severity = needs.severity(item)) unreadable.add(*severity, item);
     }
     const auto failed = [&host](const std::string& path) { return host.find_unreadable(path) != nullptr; };
     std::erase_if(unknown_hardware, [&](Apqn apqn) {

@@ -9,13 +9,11 @@
 
 namespace vfioap {
 
-/// What a check needs of one host.
-struct Needs {
+/// The guest's part in a host.
+struct GuestPart {
     const Uuid& mdev;
-    Mask adapters;                    ///< of the guest's queues
-    const std::vector<Apqn>& queues;  ///< the guest's, sorted
-    bool destination;
-    bool mdev_matters;  ///< what the configuration of the guest's mdev is there
+    const std::vector<Apqn>& queues;  ///< sorted
+    bool mdev_matters;                ///< what the mdev holds there is compared
     Mode mode;
 };
 
@@ -23,7 +21,7 @@ struct Needs {
 /// it only concerns the guest, nothing of other guests' queues and cards. `unknown_hardware`: queues of the
 /// guest of which the hardware is not known; where no failed read explains that, the kernel lacks the
 /// attributes, which is said, too.
-void add_unreadable(const Inventory& host, Side side, const Needs& needs, std::vector<Apqn> unknown_hardware,
-                    std::vector<Finding>& findings);
+void add_unreadable(const Inventory& host, Side side, const GuestPart& guest,
+                    std::vector<Apqn> unknown_hardware, std::vector<Finding>& findings);
 
 }  // namespace vfioap

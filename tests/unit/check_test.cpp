@@ -249,7 +249,14 @@ std::vector<Row> guest_and_host_rows() {
                  host.unreadable.push_back({"devices/ap/card05/raw_hwtype", EIO, ""});
              };
          },
-         nothing, everywhere({.destination = "EIO", .verdict = Verdict::undetermined})},
+         // The type of a card that it does not need.
+         [](Move& move) {
+             move.edit_destination = [](Inventory& host) {
+                 card_of(host, 7).raw_hwtype.reset();
+                 host.unreadable.push_back({"devices/ap/card07/raw_hwtype", EIO, ""});
+             };
+         },
+         everywhere({.destination = "EIO", .verdict = Verdict::undetermined})},
         {RuleId::kernel_no_vfio_ap, "vfio_ap is not loaded at the destination",
          [](Move& move) {
              move.destination.without_vfio_ap();
@@ -1030,6 +1037,239 @@ TEST(Check, finds_nothing_to_do_where_everything_fits) {
     }
 }
 
+TEST(Check, has_nothing_against_a_guest_without_vfio_ap) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        move.guest.mdevs.clear();
+        // Whatever else may keep it here is not for these rules to say.
+        move.guest.secure_execution = true;
+        move.destination.without_ap_bus();
+        move.there.reset();
+        move.options.strict = true;
+        const auto report = move.report();
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_THAT(report.findings, SizeIs(1));
+    }
+}
+
+TEST(AutomaticMode, is_native_where_both_sides_are_known_to_be_able) {
+    Move move{World::restore};
+    move.options = {};
+    const auto native = move.report();
+    EXPECT_EQ(native.mode, Mode::native);
+    EXPECT_EQ(native.profile, Profile::restore);
+    EXPECT_EQ(native.verdict, Verdict::compatible) << summary(native);
+    EXPECT_THAT(native.mode_reason, HasSubstr("both"));
+
+    const auto detached_because = [](const Move& changed, const std::string& reason) {
+        const auto report = changed.report();
+        EXPECT_EQ(report.mode, Mode::detached);
+        EXPECT_FALSE(report.profile) << "no driver compares";
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_THAT(report.mode_reason, HasSubstr(reason));
+    };
+    auto old_source = move;
+    old_source.source.kernel(Kernel::newest);
+    detached_because(old_source, "kernel of left");
+    auto old_destination = move;
+    old_destination.destination.kernel(Kernel::newest);
+    detached_because(old_destination, "kernel of right");
+    auto old_qemu = move;
+    old_qemu.destination.qemu("10.0.2", false);
+    detached_because(old_qemu, "QEMU");
+    auto unknown_qemu = move;
+    unknown_qemu.edit_source = [](Inventory& host) { host.qemu.reset(); };
+    detached_because(unknown_qemu, "QEMU is not known");
+}
+
+TEST(AutomaticMode, gives_no_reason_where_the_mode_was_asked_for) {
+    for (const auto world : {World::restore, World::detached})
+        EXPECT_EQ(Move{world}.report().mode_reason, "");
+}
+
+TEST(AutomaticProfile, is_compare_where_mdevs_have_the_attribute_migratable) {
+    Move move{World::compare};
+    move.options = {};
+    EXPECT_EQ(move.report().profile, Profile::compare);
+    // Any mdev at the destination tells.
+    move.there.reset();
+    move.neighbour = Move::Assigned{};
+    EXPECT_EQ(move.report().profile, Profile::compare);
+}
+
+TEST(AutomaticProfile, goes_by_the_source_where_the_destination_has_no_mdev) {
+    Move move{World::compare};
+    move.options.profile = Profile::automatic;
+    move.there.reset();
+    EXPECT_EQ(move.report().profile, Profile::compare);
+    Move later{World::restore};
+    later.options.profile = Profile::automatic;
+    later.there.reset();
+    EXPECT_EQ(later.report().profile, Profile::restore);
+}
+
+TEST(AutomaticProfile, goes_by_the_destination_where_the_two_differ) {
+    Move move{World::compare};
+    move.options.profile = Profile::automatic;
+    move.edit_destination = [](Inventory& host) {
+        host.vfio_ap->features->emplace_back(feature_migratable);
+        for (auto& mdev : host.mdevs)
+            mdev.migratable.reset();
+    };
+    EXPECT_EQ(move.report().profile, Profile::restore);
+}
+
+TEST(AutomaticProfile, is_none_where_no_driver_compares) {
+    Move move{World::detached};
+    move.options.profile = Profile::compare;
+    EXPECT_FALSE(move.report().profile);
+}
+
+TEST(Source, that_has_more_assigned_than_there_is_moves_what_the_guest_has) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        move.edit_source = [](Inventory& host) {
+            auto& mdev = mdev_of(host, test::example_mdev);
+            mdev.adapters.set(0x63);
+            mdev.domains.set(0xab);
+            mdev.control_domains->set(0xcd);
+        };
+        const auto report = move.report();
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_THAT(names(report.queues), ElementsAreArray(all_queues));
+        EXPECT_EQ(report.control_domains, Mask::of({4}));
+        // It is told, but it is no obstacle.
+        const auto filtered = findings_of(report, RuleId::config_filtered);
+        ASSERT_THAT(filtered, SizeIs(1));
+        EXPECT_EQ(filtered.front().severity, info);
+        EXPECT_EQ(filtered.front().host, Side::source);
+    }
+}
+
+TEST(Source, that_lost_an_adapter_to_the_filter_moves_the_rest) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        move.source.vanish({6, 0x47});
+        move.there->adapters = {5};
+        const auto report = move.report();
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_THAT(names(report.queues), ElementsAreArray(queues_of_05));
+        EXPECT_THAT(findings_of(report, RuleId::config_filtered).front().message, HasSubstr("adapter 06"));
+    }
+}
+
+TEST(Source, with_an_empty_configuration_can_go_anywhere_with_an_empty_mdev) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        move.adapters = move.domains = move.control_domains = {};
+        move.there = Move::Assigned{};
+        const auto report = move.report();
+        EXPECT_EQ(report.verdict, Verdict::compatible) << summary(report);
+        EXPECT_EQ(report.count(warning), 0U);
+    }
+}
+
+TEST(Source, without_vfio_ap_or_ap_bus_is_an_error_of_the_source) {
+    for (const bool bus : {false, true}) {
+        Move move{World::detached};
+        move.edit_source = [bus](Inventory& host) {
+            host.vfio_ap.reset();
+            host.mdevs.clear();
+            if (!bus) host.ap.reset();
+        };
+        const auto found = findings_of(move.report(), RuleId::kernel_no_vfio_ap);
+        ASSERT_THAT(found, SizeIs(1));
+        EXPECT_EQ(found.front().host, Side::source);
+        EXPECT_EQ(found.front().severity, error);
+        EXPECT_THAT(found.front().message, HasSubstr(bus ? "not loaded" : "no AP bus"));
+    }
+}
+
+TEST(Source, whose_page_is_full_is_rebuilt_from_ap_config) {
+    Move move{World::detached};
+    make_large(move, 256, true);
+    move.source.card(8, "CEX8C");
+    move.destination.card(8, "CEX8C");
+    move.adapters = move.there->adapters = {5, 6, 8};
+    const auto report = move.report();
+    EXPECT_EQ(report.queues.size(), 768U) << "512 fit the page";
+    EXPECT_EQ(report.count(error), 0U) << summary(report);
+}
+
+TEST(Destination, of_which_the_page_is_full_is_truncated_only_where_its_mdev_matters) {
+    for (const auto world : {World::compare, World::restore, World::detached}) {
+        Move move{world};
+        make_large(move, 256, true);
+        move.edit_destination = [](Inventory& host) {
+            mdev_of(host, test::example_mdev).ap_config = false;
+            mdev_of(host, test::example_mdev).matrix_truncated = true;
+        };
+        const auto report = move.report();
+        const auto found = findings_of(report, RuleId::config_truncated);
+        const auto at_destination = [](const Finding& finding) { return finding.host == Side::destination; };
+        EXPECT_EQ(std::count_if(found.begin(), found.end(), at_destination), world == World::restore ? 0 : 1);
+        EXPECT_EQ(report.verdict, world == World::restore ? Verdict::compatible : Verdict::undetermined)
+            << summary(report);
+    }
+}
+
+TEST(Destination, is_told_everything_at_once) {
+    Move move{World::detached};
+    move.guest.mdevs.push_back(test::uuid(test::neighbour_mdev));
+    move.free = {4};
+    move.there = Move::Assigned{{6}, {4}, {}};
+    move.neighbour = Move::Assigned{{5}, {4}, {}};
+    move.destination.control_domains({0x47}).master_keys(6, test::ep11_keys(7)).check_stop(Apqn{6, 4});
+    move.edit_destination = [](Inventory& host) {
+        card_of(host, 5).raw_hwtype = 13;
+        set_functions(host, 6, test::ep11_functions ^ bit(0));
+        host.prot_virt_guest = true;
+    };
+    const auto report = move.report();
+    for (const auto id :
+         {RuleId::guest_multiple_vfio_ap, RuleId::host_secure_execution, RuleId::queue_checkstopped,
+          RuleId::queue_not_bound, RuleId::queue_assigned_elsewhere, RuleId::queue_not_assigned,
+          RuleId::control_domain_missing, RuleId::queue_type, RuleId::queue_apsc,
+          RuleId::masterkey_mismatch}) {
+        EXPECT_THAT(findings_of(report, id), Not(IsEmpty())) << rule(id).name << '\n' << summary(report);
+    }
+    // Errors first, then by what has to be mended first.
+    EXPECT_TRUE(std::is_sorted(report.findings.begin(), report.findings.end(),
+                               [](const Finding& a, const Finding& b) {
+                                   return std::tie(a.severity, a.rule) < std::tie(b.severity, b.rule);
+                               }));
+}
+
+TEST(MasterKeys, of_the_same_values_are_one_finding_and_others_another) {
+    Move move{World::detached};
+    move.destination.master_keys(Apqn{5, 4},
+                                 test::with_register(test::cca_keys(5), "AES CUR: valid 0x1111111111111111"));
+    move.destination.master_keys(Apqn{5, 0x47},
+                                 test::with_register(test::cca_keys(5), "AES CUR: valid 0x2222222222222222"));
+    const auto found = findings_of(move.report(), RuleId::masterkey_mismatch);
+    ASSERT_THAT(found, SizeIs(2));
+    EXPECT_THAT(names(found[0].queues), ElementsAre("05.0004"));
+    EXPECT_THAT(names(found[1].queues), ElementsAre("05.0047"));
+}
+
+TEST(MasterKeys, that_differ_in_one_register_are_compared_though_another_is_unknown) {
+    Move move{World::detached};
+    auto keys = test::with_register(test::cca_keys(5), "AES CUR: valid 0x1111111111111111");
+    keys = test::with_register(keys, "ASYM CUR: - -");
+    move.destination.master_keys(5, keys);
+    const auto report = move.report();
+    EXPECT_THAT(findings_of(report, RuleId::masterkey_mismatch), SizeIs(1)) << summary(report);
+    EXPECT_THAT(findings_of(report, RuleId::masterkey_unknown), SizeIs(1)) << summary(report);
+}
+
+TEST(MasterKeys, of_accelerators_are_not_asked_for) {
+    Move move{World::detached};
+    move.adapters = {7};
+    move.there->adapters = {7};
+    const auto report = move.report();
+    EXPECT_THAT(report.findings, IsEmpty()) << summary(report);
+}
+
 TEST(StrictCheck, takes_warnings_for_errors) {
     Move move{World::detached};
     move.destination.master_keys(5, test::unknown_cca_keys());
@@ -1059,6 +1299,219 @@ TEST(StrictCheck, predicts_the_same) {
         EXPECT_EQ(report.prediction.error, ENODEV) << "that a QEMU is not known stops no migration";
         EXPECT_THAT(predicted_kernel_log(report), ElementsAre(unavailable_line("06.0047")));
     }
+}
+
+struct UnreadableCase {
+    std::string path;
+    int error;
+    std::optional<Severity> source;       ///< its host.unreadable, when it is the source's
+    std::optional<Severity> destination;  ///< when it is the destination's
+};
+
+/// In mode detached, where the destination's mdev has to be set up.
+TEST(Unreadable, makes_a_check_undetermined_only_where_a_rule_needs_it) {
+    const std::string mdev = "devices/vfio_ap/matrix/" + uuid;
+    const std::string other = "devices/vfio_ap/matrix/" + std::string{test::neighbour_mdev};
+    const std::vector<UnreadableCase> cases{
+        {"devices/ap/card05/05.0004/ap_functions", EIO, error, error},
+        {"devices/ap/card05/05.0004/driver", EIO, error, error},
+        {"devices/ap/card05/05.0004/config", EIO, info, error},
+        {"devices/ap/card05/05.0004/chkstop", EIO, info, error},
+        {"devices/ap/card05/05.0004/mkvps", EIO, info, info},
+        {"devices/ap/card05/raw_hwtype", 0, error, error},
+        {"devices/ap/card05/ap_functions", EIO, error, error},
+        {"devices/ap/card05", EACCES, error, error},
+        {"devices/ap/card05/serialnr", EIO, info, info},
+        // Cards and queues of others.
+        {"devices/ap/card07/07.0004/ap_functions", EIO, {}, {}},
+        {"devices/ap/card07/raw_hwtype", EIO, {}, {}},
+        {"devices/ap/card07", EACCES, {}, {}},
+        {mdev + "/matrix", EIO, error, error},
+        {mdev + "/guest_matrix", EIO, error, error},
+        {mdev + "/control_domains", EIO, error, error},
+        {mdev, EACCES, error, error},
+        {mdev + "/mdev_type/device_api", EIO, info, info},
+        {mdev + "/ap_config", 0, info, info},
+        {"devices/vfio_ap/matrix", EACCES, error, error},
+        {"devices/vfio_ap/matrix/features", EIO, info, info},
+        {"devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/available_instances", EIO, info,
+         info},
+        // What another mdev has may be the guest's queues; the rest of it is its own affair.
+        {other + "/matrix", EIO, {}, error},
+        {other, EACCES, {}, error},
+        {other, ENOENT, info, info},
+        {other + "/guest_matrix", EIO, {}, {}},
+        {"bus/ap", EACCES, error, error},
+        {"devices/ap", EACCES, error, error},
+        {"bus/ap/drivers", EACCES, error, error},
+        {"bus/ap/drivers/vfio_ap", EACCES, error, error},
+        {"bus/ap/ap_control_domain_mask", EIO, error, error},
+        {"bus/ap/ap_usage_domain_mask", EIO, info, info},
+        {"bus/ap/apmask", EIO, info, info},
+        {"bus/ap/scans", 0, info, info},
+        {"firmware/uv/prot_virt_guest", EIO, error, error},
+        {"firmware/uv/prot_virt_host", EIO, info, info},
+        {"vfioap-host.json", 0, info, info},
+    };
+    for (const auto& entry : cases) {
+        for (const auto side : {Side::source, Side::destination}) {
+            SCOPED_TRACE(fmt::format("{} at {}", entry.path, to_text(side)));
+            Move move{World::detached};
+            (side == Side::source ? move.edit_source : move.edit_destination) = [&](Inventory& host) {
+                host.unreadable.push_back({entry.path, entry.error, "what was found"});
+            };
+            const auto report = move.report();
+            const auto found = findings_of(report, RuleId::host_unreadable);
+            const auto expected = side == Side::source ? entry.source : entry.destination;
+            ASSERT_EQ(found.size(), expected ? 1U : 0U) << summary(report);
+            EXPECT_EQ(report.verdict, expected == error ? Verdict::undetermined : Verdict::compatible)
+                << summary(report);
+            if (!expected) continue;
+            EXPECT_EQ(found.front().severity, *expected);
+            EXPECT_EQ(found.front().host, side);
+            EXPECT_THAT(found.front().message, HasSubstr(entry.path));
+        }
+    }
+}
+
+TEST(Unreadable, masks_matter_where_the_guest_matrix_is_made_from_them) {
+    Move move{World::detached};
+    move.edit_source = [](Inventory& host) {
+        host.unreadable.push_back({"bus/ap/ap_usage_domain_mask", EIO, ""});
+        mdev_of(host, test::example_mdev).guest_matrix.reset();
+    };
+    EXPECT_EQ(move.report().verdict, Verdict::undetermined) << summary(move.report());
+}
+
+TEST(Unreadable, queues_that_do_not_answer_are_one_finding) {
+    Move move{World::restore};
+    for (const auto apqn : {Apqn{5, 4}, Apqn{5, 0x47}, Apqn{6, 4}})
+        move.destination.no_answer(apqn);
+    const auto report = move.report();
+    const auto found = findings_of(report, RuleId::host_unreadable);
+    ASSERT_THAT(found, SizeIs(1)) << summary(report);
+    EXPECT_THAT(names(found.front().queues), ElementsAre("05.0004", "05.0047", "06.0004"));
+    EXPECT_EQ(report.verdict, Verdict::undetermined);
+}
+
+TEST(Unreadable, does_not_hide_that_the_guest_cannot_move) {
+    Move move{World::restore};
+    move.destination.no_answer({5, 4}).vanish({6, 4});
+    EXPECT_EQ(move.report().verdict, Verdict::incompatible);
+}
+
+TEST(Unreadable, features_leave_open_whether_the_kernel_migrates) {
+    Move move{World::restore};
+    move.edit_destination = [](Inventory& host) {
+        host.vfio_ap->features.reset();
+        host.unreadable.push_back({"devices/vfio_ap/matrix/features", EIO, ""});
+    };
+    const auto report = move.report();
+    EXPECT_EQ(report.verdict, Verdict::undetermined) << summary(report);
+    EXPECT_THAT(findings_of(report, RuleId::kernel_no_migration), IsEmpty());
+}
+
+TEST(Prediction, puts_no_words_into_a_driver_that_cannot_migrate) {
+    Move move{World::restore};
+    flipped(bit(0))(move);
+    EXPECT_EQ(move.report().prediction.error, EINVAL);
+    move.destination.qemu("10.0.2", false);
+    EXPECT_FALSE(move.report().prediction.error);
+    EXPECT_FALSE(move.report().prediction.virsh);
+    move.destination.qemu("12.0.0", true).kernel(Kernel::newest);
+    EXPECT_FALSE(move.report().prediction.error);
+    EXPECT_THAT(predicted_kernel_log(move.report()), IsEmpty());
+}
+
+TEST(Prediction, goes_by_the_first_obstacle) {
+    // From the last one to the first, in the order in which libvirt, QEMU and the driver meet them.
+    Move move{World::restore};
+    move.there.reset();
+    move.neighbour = Move::Assigned{{5}, {4}, {}};
+    const auto with_mdev = [&] {
+        auto there = move;
+        there.there = Move::Assigned{};
+        return there.report().prediction;
+    };
+    EXPECT_EQ(with_mdev().error, EADDRINUSE);
+    move.edit_destination = [](Inventory& host) { card_of(host, 6).raw_hwtype = 13; };
+    EXPECT_EQ(with_mdev().error, EINVAL);
+    move.destination.control_domains({0x47});
+    EXPECT_EQ(with_mdev().error, ENODEV);
+    move.destination.vanish({6, 0x47});
+    EXPECT_EQ(with_mdev().error, ENODEV);
+    auto there = move;
+    there.there = Move::Assigned{};
+    EXPECT_THAT(predicted_kernel_log(there.report()), ElementsAre(unavailable_line("06.0047")));
+    move.edit_destination = [](Inventory& host) { host.prot_virt_guest = true; };
+    EXPECT_EQ(with_mdev().error, EPERM);
+    EXPECT_EQ(move.report().prediction.virsh,
+              "error: device not found: mediated device '" + uuid + "' not found");
+    move.source.kernel(Kernel::newest);
+    EXPECT_EQ(move.report().prediction.virsh, refused(uuid + ": VFIO migration is not supported in kernel"));
+    move.source.qemu("10.0.2", false);
+    EXPECT_EQ(move.report().prediction.virsh, refused("non-migratable device: /1/vfio-ap"));
+    move.guest.secure_execution = true;
+    EXPECT_EQ(move.report().prediction.virsh, refused("protected VMs are currently not migratable."));
+}
+
+TEST(Prediction, of_profile_compare_goes_by_the_first_obstacle) {
+    Move move{World::compare};
+    const auto edit = [](Inventory& host) {
+        set_functions(host, 5, test::cca_functions ^ bit(0));
+        set_functions(host, 6, test::ep11_functions ^ bit(0));
+    };
+    move.edit_destination = edit;
+    EXPECT_EQ(move.report().prediction.error, EFAULT);
+    // Up to the first bad queue only, with everything that differs on it.
+    EXPECT_THAT(predicted_kernel_log(move.report()),
+                ElementsAre(incompatible_line("05.0004"),
+                            kernel_prefix + "APSC facility installed in source queue 05.0004",
+                            kernel_prefix + "APSC facility not installed in target queue 05.0004",
+                            kernel_prefix + same_types));
+    move.there->domains = {4, 0x54};
+    move.destination.domains({4, 0x47, 0x54});
+    move.free = {4, 0x47, 0x54};
+    EXPECT_EQ(move.report().prediction.error, ENODEV);
+    EXPECT_THAT(predicted_kernel_log(move.report()), ElementsAre(unassigned_line("05.0047")));
+    move.there->domains = {4, 0x47, 0x54};
+    EXPECT_EQ(move.report().prediction.error, ENODEV);
+    EXPECT_THAT(predicted_kernel_log(move.report()),
+                ElementsAre(kernel_prefix +
+                            "migration failed: number of queues on source (4) and target (6) guests differ"));
+    move.there->domains = {4};
+    EXPECT_EQ(move.report().prediction.error, EIO);
+    EXPECT_THAT(
+        predicted_kernel_log(move.report()),
+        ElementsAre(kernel_prefix +
+                    "migration failed: source guest's AP config size (72) larger than target's (40)"));
+}
+
+TEST(Prediction, of_profile_restore_logs_all_hardware) {
+    Move move{World::restore};
+    move.edit_destination = [](Inventory& host) {
+        set_functions(host, 5, test::cca_functions ^ (bit(0) | bit(7)));
+        card_of(host, 5).raw_hwtype = 13;
+        set_functions(host, 6, test::ep11_functions ^ bit(0));
+    };
+    EXPECT_THAT(
+        predicted_kernel_log(move.report()),
+        ElementsAreArray(
+            {incompatible_line("05.0004"), kernel_prefix + "APSC facility installed in source queue 05.0004",
+             kernel_prefix + "APSC facility not installed in target queue 05.0004",
+             kernel_prefix + "Stateless-command-filtering (SLCF) not available in source queue 05.0004",
+             kernel_prefix + "Stateless-command-filtering (SLCF) available in target queue 05.0004",
+             kernel_prefix + "AP type of source (0e) not compatible with target (0d)",
+             incompatible_line("05.0047"), kernel_prefix + "APSC facility installed in source queue 05.0047",
+             kernel_prefix + "APSC facility not installed in target queue 05.0047",
+             kernel_prefix + "Stateless-command-filtering (SLCF) not available in source queue 05.0047",
+             kernel_prefix + "Stateless-command-filtering (SLCF) available in target queue 05.0047",
+             kernel_prefix + "AP type of source (0e) not compatible with target (0d)",
+             incompatible_line("06.0004"),
+             kernel_prefix + "APSC facility not installed in source queue 06.0004",
+             kernel_prefix + "APSC facility installed in target queue 06.0004", incompatible_line("06.0047"),
+             kernel_prefix + "APSC facility not installed in source queue 06.0047",
+             kernel_prefix + "APSC facility installed in target queue 06.0047"}));
 }
 
 }  // namespace
