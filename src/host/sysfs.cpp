@@ -202,7 +202,6 @@ struct Matrix {
     Mask adapters;
     Mask domains;
     std::vector<Apqn> queues;  // sorted, each once
-    friend bool operator==(const Matrix&, const Matrix&) = default;
 };
 
 /// `matrix` and `guest_matrix`: `XX.YYYY` lines; `XX.` lines when only adapters are assigned, `.YYYY` when

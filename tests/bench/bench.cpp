@@ -245,12 +245,15 @@ Guest the_guest() {
     return Guest{"guest1", {}, {mdev}};
 }
 
-/// 65,536 queues against 65,536, all equal.
-void check_equal(benchmark::State& state) {
+std::pair<Inventory, Inventory> two_hosts() {
     auto here = host(256, 256, 256, 256);
     auto there = here;
     here.location = "a";
     there.location = "b";
+    return {std::move(here), std::move(there)};
+}
+
+void measure_check(benchmark::State& state, const Inventory& here, const Inventory& there) {
     const auto source = describe_source(the_guest(), here);
     const CheckOptions options{static_cast<Mode>(state.range(0)), Profile::restore};
     std::size_t findings = 0;
@@ -262,12 +265,15 @@ void check_equal(benchmark::State& state) {
     state.counters["findings"] = static_cast<double>(findings);
 }
 
+/// 65,536 queues against 65,536, all equal.
+void check_equal(benchmark::State& state) {
+    const auto [here, there] = two_hosts();
+    measure_check(state, here, there);
+}
+
 /// Every queue differs in everything; `range(1)`: the values, too, differ from queue to queue.
 void check_worst(benchmark::State& state) {
-    auto here = host(256, 256, 256, 256);
-    auto there = here;
-    here.location = "a";
-    there.location = "b";
+    auto [here, there] = two_hosts();
     std::mt19937 random{1};
     for (auto& card : here.cards)
         card.raw_hwtype = 14;
@@ -285,15 +291,7 @@ void check_worst(benchmark::State& state) {
         queue.config = false;
         queue.chkstop = true;
     }
-    const auto source = describe_source(the_guest(), here);
-    const CheckOptions options{static_cast<Mode>(state.range(0)), Profile::restore};
-    std::size_t findings = 0;
-    for (auto _ : state) {
-        const auto report = check(the_guest(), source, there, options);
-        findings = report.findings.size();
-        benchmark::DoNotOptimize(findings);
-    }
-    state.counters["findings"] = static_cast<double>(findings);
+    measure_check(state, here, there);
 }
 
 void snapshot_write(benchmark::State& state) {
