@@ -28,4 +28,8 @@ struct GuestConfiguration {
     Mask control_domains;
 };
 
+/// Which adapters, and which usage domains, the queues are of.
+Mask adapters_of(const std::vector<Apqn>& queues);
+Mask domains_of(const std::vector<Apqn>& queues);
+
 }  // namespace vfioap

@@ -35,7 +35,7 @@ std::string class_text(unsigned klass) {
 }
 
 std::string model_text(Hwinfo hwinfo) {
-    const auto type = ap_type_text(hwinfo.at());
+    auto type = ap_type_text(hwinfo.at());
     // Before CEX4 the type already names the mode.
     if (hwinfo.at() < oldest_vfio_ap_type) return type;
     switch (hwinfo.mode()) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // vfioapctl materialize: a directory that looks like the sysfs of a snapshot's host.
 #include "cli/commands.h"
-#include "cli/program.h"
 #include "host/materialize.h"
 #include "host/snapshot.h"
 
@@ -11,8 +10,7 @@
 
 namespace vfioap {
 
-void add_materialize(CLI::App& app, const CommonOptions& common, Command& chosen) {
-    static_cast<void>(common);
+void add_materialize(CLI::App& app, Command& chosen) {
     struct Options {
         std::string snapshot;
         std::string directory;

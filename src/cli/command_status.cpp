@@ -104,8 +104,8 @@ std::string json_of(const std::vector<Row>& rows, const ReportHost& host,
         Json verdicts = Json::object();
         if (destination && row.verdict) verdicts[destination->location] = to_text(*row.verdict);
         mdevs.push_back({{"uuid", row.uuid.to_string()},
-                         {"guest", row.guest.empty() ? Json{nullptr} : Json(row.guest)},
-                         {"in_use", row.in_use ? Json(*row.in_use) : Json{nullptr}},
+                         {"guest", row.guest.empty() ? Json(nullptr) : Json(row.guest)},
+                         {"in_use", row.in_use ? Json(*row.in_use) : Json(nullptr)},
                          {"queues", std::move(queues)},
                          {"assigned_queues", row.assigned},
                          {"control_domains", std::move(control_domains)},

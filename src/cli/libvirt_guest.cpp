@@ -75,6 +75,8 @@ class QuietXml {
     ~QuietXml() { set(nullptr); }
     QuietXml(const QuietXml&) = delete;
     QuietXml& operator=(const QuietXml&) = delete;
+    QuietXml(QuietXml&&) = delete;
+    QuietXml& operator=(QuietXml&&) = delete;
 
   private:
     void set(void (*function)(void*, const char*, ...)) const {
@@ -117,11 +119,12 @@ class Connection {
         std::vector<std::string> result;
         for (int i = 0; i < count; ++i) {
             const std::unique_ptr<virDomain, decltype(&virDomainFree)> domain{list[i], libvirt_.free_domain};
-            const std::unique_ptr<char, decltype(&std::free)> xml{libvirt_.xml_desc(domain.get(), 0), std::free};
+            const std::unique_ptr<char, decltype(&std::free)> xml{libvirt_.xml_desc(domain.get(), 0),
+                                                                  std::free};
             // Without XML it has gone since it was listed.
             if (xml) result.emplace_back(xml.get());
         }
-        std::free(list);   // NOLINT(cppcoreguidelines-no-malloc): libvirt allocates so
+        std::free(list);  // NOLINT(cppcoreguidelines-no-malloc): libvirt allocates so
         return result;
     }
 

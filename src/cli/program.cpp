@@ -29,7 +29,9 @@ int complain(std::string_view name, std::string_view what, int code) {
 class HelpFormatter : public CLI::Formatter {
   public:
     explicit HelpFormatter(std::string usage) : usage_{std::move(usage)} { column_width(32); }
-    std::string make_usage(const CLI::App* /*app*/, std::string /*name*/) const override {
+    std::string make_usage(const CLI::App* /*app*/, std::string /*name*/)
+        const override {  // NOLINT(performance-unnecessary-value-param): as declared there
+
         return "Usage: " + usage_ + '\n';
     }
 
@@ -43,13 +45,38 @@ void set_usage(CLI::App& app, std::string usage) {
     app.formatter(std::make_shared<HelpFormatter>(std::move(usage)));
 }
 
-int run_program(CLI::App& app, std::string_view name, int argc, char** argv,
-                const std::function<int()>& body) {
+void add_choice(CLI::App& app, const std::string& names, std::string& value,
+                const std::vector<std::string>& words, const std::string& help, const std::string& type) {
+    // The help names the words; the validator would add them once more.
+    app.add_option(names, value, help)->check(CLI::IsMember{words}.description(""))->type_name(type);
+}
+
+void add_common_options(CLI::App& app, CommonOptions& options) {
+    app.set_help_flag("-h,--help", "Print this help and exit");
+    app.set_version_flag("--version", app.get_name() + " " VFIOAP_VERSION, "Print the version and exit");
+    app.add_option("-s,--source", options.source, "Where the guest runs (default: local)")->type_name("HOST");
+    app.add_option("-d,--destination", options.destination, "Where the guest is to go")->type_name("HOST");
+    app.add_option("--sysfs-root", options.sysfs_root, "The local sysfs root (default: $SYSFS_ROOT or /sys)")
+        ->type_name("DIR");
+    app.add_option("-c,--connect", options.uri, "libvirt to ask for guests (default: qemu:///system)")
+        ->type_name("URI");
+    add_choice(app, "--profile", options.profile, {"auto", "compare", "restore"},
+               "What the destination's driver does: auto, compare, restore", "PROFILE");
+    add_choice(app, "--format", options.format, {"text", "json"}, "Output: text, json", "FORMAT");
+    add_choice(app, "--color", options.color, {"auto", "always", "never"}, "Colours: auto, always, never",
+               "WHEN");
+}
+
+int run_program(const std::string& name, int argc, char** argv,
+                const std::function<Command(CLI::App&)>& set_up) noexcept {
     // A reader that closes the pipe is told by write, not by the end of the process.
     std::signal(SIGPIPE, SIG_IGN);  // NOLINT(cert-err33-c): cannot fail for SIGPIPE
     try {
+        CLI::App app{"", name};
+        const auto run = set_up(app);
         try {
             app.parse(argc, argv);
+            return run();
         } catch (const CLI::Success& asked) {
             return app.exit(asked);
         } catch (const CLI::ParseError& error) {
@@ -57,7 +84,6 @@ int run_program(CLI::App& app, std::string_view name, int argc, char** argv,
             std::replace(what.begin(), what.end(), '\n', ' ');
             return complain(name, fmt::format("{} (see {} --help)", what, name), exit_usage);
         }
-        return body();
     } catch (const UnreachableError& error) {
         return complain(name, error.what(), exit_undetermined);
     } catch (const std::bad_alloc&) {

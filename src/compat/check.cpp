@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/check.h"
 
-#include "ap/error.h"
+#include "compat/findings.h"
 #include "compat/hardware.h"
 #include "compat/keys.h"
 #include "compat/prediction.h"
 #include "compat/remedies.h"
+#include "compat/unreadable.h"
 #include "host/guest_matrix.h"
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <map>
 #include <tuple>
 #include <utility>
 
@@ -22,223 +20,8 @@
 namespace vfioap {
 namespace {
 
-Finding make_finding(RuleId id, Severity severity, Side host, std::string message) {
-    Finding finding;
-    finding.rule = id;
-    finding.severity = severity;
-    finding.host = host;
-    finding.message = std::move(message);
-    return finding;
-}
-
-std::string queues_are(std::size_t count, std::string_view singular, std::string_view plural) {
-    return fmt::format("{} queue{} {}", count, count == 1 ? "" : "s", count == 1 ? singular : plural);
-}
-
-Mask adapters_in(const std::vector<Apqn>& queues) {
-    Mask mask;
-    for (const auto apqn : queues)
-        mask.set(apqn.apid());
-    return mask;
-}
-
-Mask domains_in(const std::vector<Apqn>& queues) {
-    Mask mask;
-    for (const auto apqn : queues)
-        mask.set(apqn.apqi());
-    return mask;
-}
-
 bool contains(const std::vector<Apqn>& sorted, Apqn apqn) {
     return std::binary_search(sorted.begin(), sorted.end(), apqn);
-}
-
-/// What could not be read on one host, grouped into findings: per attribute and errno one, whatever the
-/// queue.
-class UnreadableFindings {
-  public:
-    UnreadableFindings(Side side, const std::string& host) : side_{side}, host_{host} {}
-
-    void add(Severity severity, const Unreadable& item) {
-        const auto slash = item.path.rfind('/');
-        const auto attribute = item.path.substr(slash == std::string::npos ? 0 : slash + 1);
-        auto& group =
-            groups_[std::make_tuple(severity, queue_of(item.path) ? attribute : item.path, item.error)];
-        group.items.push_back(&item);
-        if (const auto apqn = queue_of(item.path)) group.queues.push_back(*apqn);
-    }
-
-    /// `queues` whose hardware is not known although nothing failed: the attribute is not there.
-    void add_absent(std::vector<Apqn> queues, std::string_view attribute) {
-        if (queues.empty()) return;
-        auto finding = make_finding(
-            RuleId::host_unreadable, Severity::error, side_,
-            fmt::format("{}: the hardware of {} is not known: {} has no {}", host_,
-                        queues_are(queues.size(), "", ""), card_path(queues.front().apid()), attribute));
-        finding.queues = std::move(queues);
-        finding.remedies = advise(side_, "compare the cards by hand (lszcrypt -V), or use a newer kernel");
-        absent_.push_back(std::move(finding));
-    }
-
-    void move_to(std::vector<Finding>& findings) {
-        for (auto& [key, group] : groups_) {
-            const auto& first = *group.items.front();
-            auto text = fmt::format("{}: {}: {}", host_, first.path,
-                                    first.error == 0 ? first.detail : strerrordesc_np(first.error));
-            if (first.error != 0 && !first.detail.empty()) text += fmt::format(" ({})", first.detail);
-            if (group.items.size() > 1) text += fmt::format(", and {} more like it", group.items.size() - 1);
-            auto finding = make_finding(RuleId::host_unreadable, std::get<0>(key), side_, std::move(text));
-            std::sort(group.queues.begin(), group.queues.end());
-            finding.queues = std::move(group.queues);
-            (side_ == Side::source ? finding.source : finding.destination) =
-                first.error == 0 ? "unintelligible" : errno_name(first.error);
-            finding.remedies =
-                advise(side_, first.error == EACCES || first.error == EPERM
-                                  ? "check again as root"
-                                  : "look at the attribute and at the kernel log, then check again");
-            findings.push_back(std::move(finding));
-        }
-        for (auto& finding : absent_)
-            findings.push_back(std::move(finding));
-    }
-
-    /// The queue that a path below devices/ap belongs to.
-    static std::optional<Apqn> queue_of(std::string_view path) {
-        constexpr std::string_view start = "devices/ap/cardXX/";
-        if (!path.starts_with("devices/ap/card") || path.size() < start.size() + 7) return {};
-        return Apqn::parse(path.substr(start.size(), 7));
-    }
-
-  private:
-    struct Group {
-        std::vector<const Unreadable*> items;
-        std::vector<Apqn> queues;
-    };
-    Side side_;
-    const std::string& host_;
-    std::map<std::tuple<Severity, std::string, int>, Group> groups_;
-    std::vector<Finding> absent_;
-};
-
-/// Decides what an unreadable attribute of a host means to the check of one guest.
-class Needs {
-  public:
-    /// `mdev`: the guest's on this host, or null. `queues`: of the guest, sorted. `mdev_matters`: what the
-    /// mdev holds there is compared.
-    Needs(Side side, Mode mode, const Uuid& uuid, const Mdev* mdev, const std::vector<Apqn>& queues,
-          bool mdev_matters)
-        : destination_{side == Side::destination},
-          mode_{mode},
-          uuid_{uuid},
-          mdev_{mdev},
-          queues_{queues},
-          adapters_{adapters_in(queues)},
-          mdev_matters_{mdev_matters} {}
-
-    /// error: a rule needs it; info: none does; nothing: it is about something that the guest has no part in,
-    /// which a partial inventory does not even hold.
-    [[nodiscard]] std::optional<Severity> severity(const Unreadable& item) const {
-        const std::string_view path = item.path;
-        if (const auto apqn = UnreadableFindings::queue_of(path)) return of_queue(*apqn, leaf_of(path));
-        if (path.starts_with(card_start)) return of_card(path);
-        if (path.starts_with("devices/vfio_ap/matrix") || path.starts_with("bus/mdev/devices"))
-            return of_mdevs(item);
-        return needed(of_host(path));
-    }
-
-  private:
-    static constexpr std::string_view card_start = "devices/ap/card";
-
-    static std::string_view leaf_of(std::string_view path) { return path.substr(path.rfind('/') + 1); }
-    static bool among(std::string_view leaf, std::initializer_list<std::string_view> names) {
-        return std::find(names.begin(), names.end(), leaf) != names.end();
-    }
-    static Severity needed(bool is) { return is ? Severity::error : Severity::info; }
-
-    [[nodiscard]] std::optional<Severity> of_queue(Apqn apqn, std::string_view leaf) const {
-        if (contains(queues_, apqn)) {
-            // What its keys are is asked by another rule.
-            return needed(leaf == "ap_functions" || leaf == "driver" ||
-                          (destination_ && mode_ == Mode::detached && among(leaf, {"config", "chkstop"})));
-        }
-        if (mdev_ != nullptr && mdev_->assigned(apqn)) return Severity::info;
-        return {};
-    }
-
-    [[nodiscard]] std::optional<Severity> of_card(std::string_view path) const {
-        const auto apid = parse_adapter(path.substr(card_start.size(), 2));
-        if (!apid) return {};
-        if (adapters_.test(*apid)) {
-            return needed(path.ends_with('/') || path.size() == card_start.size() + 2 ||
-                          among(leaf_of(path), {"raw_hwtype", "ap_functions"}));
-        }
-        if (mdev_ != nullptr && mdev_->adapters.test(*apid)) return Severity::info;
-        return {};
-    }
-
-    [[nodiscard]] std::optional<Severity> of_mdevs(const Unreadable& item) const {
-        const std::string_view path = item.path;
-        const auto leaf = leaf_of(path);
-        // Gone is gone: mdev.missing says so where it matters.
-        if (item.error == ENOENT) return Severity::info;
-        if (leaf == "features") return needed(mode_ == Mode::native);
-        const bool of_guest = path.find(uuid_.to_string()) != std::string_view::npos;
-        if (!of_guest && names_an_mdev(path)) {
-            // Only what is assigned to it may concern the guest.
-            if (!destination_) return {};
-            if (leaf == "matrix" || Uuid::parse(leaf)) return Severity::error;
-            return {};
-        }
-        if (of_guest) {
-            // ap_config only stands in for what else could not be had; config.truncated says so.
-            return needed(mdev_matters_ &&
-                          (among(leaf, {"matrix", "guest_matrix", "control_domains"}) || Uuid::parse(leaf)));
-        }
-        return needed(leaf.empty() || among(leaf, {"matrix", "devices"}));
-    }
-
-    static bool names_an_mdev(std::string_view path) {
-        while (true) {
-            const auto slash = path.find('/');
-            if (Uuid::parse(path.substr(0, slash))) return true;
-            if (slash == std::string_view::npos) return false;
-            path.remove_prefix(slash + 1);
-        }
-    }
-
-    [[nodiscard]] bool of_host(std::string_view path) const {
-        const auto leaf = leaf_of(path);
-        if (among(leaf, {"prot_virt_guest", "ap_control_domain_mask"})) return true;
-        // The filter rule goes by them where the kernel does not tell what the guest has.
-        if (among(leaf, {"ap_adapter_mask", "ap_usage_domain_mask"})) {
-            return mdev_ != nullptr && mdev_matters_ &&
-                   (!mdev_->guest_matrix || mdev_->guest_matrix_truncated());
-        }
-        return among(path, {"bus/ap", "devices/ap", "devices/ap/", "bus/ap/drivers", "bus/ap/drivers/"}) ||
-               path.starts_with("bus/ap/drivers/vfio_ap");
-    }
-
-    bool destination_;
-    Mode mode_;
-    const Uuid& uuid_;
-    const Mdev* mdev_;
-    const std::vector<Apqn>& queues_;
-    Mask adapters_;
-    bool mdev_matters_;
-};
-
-std::string filter_reason(const FilteredAdapter& adapter) {
-    switch (adapter.reason) {
-        case FilteredAdapter::Reason::not_in_host:
-            return "the host has not got it";
-        case FilteredAdapter::Reason::queue_missing:
-            return fmt::format("queue {} does not exist", adapter.culprits.front().to_string());
-        case FilteredAdapter::Reason::queue_not_bound:
-            return fmt::format("queue {} is not bound to vfio_ap", adapter.culprits.front().to_string());
-        case FilteredAdapter::Reason::unknown:
-            break;
-    }
-    return "the kernel gives no reason; a queue may have failed its reset";
 }
 
 class Check {
@@ -256,10 +39,13 @@ class Check {
                 fmt::format("guest {} has no vfio-ap device: nothing to compare", guest_.name));
             return finish();
         }
+        if (guest_.secure_execution) {
+            auto& finding =
+                add(RuleId::guest_secure_execution, Side::source,
+                    fmt::format("guest {} runs in Secure Execution: QEMU does not migrate it", guest_.name));
+            finding.remedies = advise(Side::source, "shut the guest down and start it at the destination");
+        }
         report_.guest.mdev = guest_.mdevs.front();
-        report_.queues.reserve(source_.configuration.queues.size());
-        for (const auto& queue : source_.configuration.queues)
-            report_.queues.push_back(queue.apqn);
         report_.control_domains = source_.configuration.control_domains;
         mdev_ = destination_.find_mdev(*report_.guest.mdev);
 
@@ -293,8 +79,7 @@ class Check {
     }
 
     void choose_mode() {
-        const bool destination_migrates = migrates(destination_).value_or(false);
-        const auto destination_qemu = destination_.qemu ? destination_.qemu->vfio_ap_migration : std::nullopt;
+        const bool destination_migrates = destination_.kernel_migrates().value_or(false);
         report_.mode = options_.mode;
         if (options_.mode == Mode::automatic) {
             std::string obstacle;
@@ -302,7 +87,8 @@ class Check {
                 obstacle = fmt::format("the kernel of {} cannot migrate a vfio-ap device", source_.host.name);
             } else if (!destination_migrates) {
                 obstacle = fmt::format("the kernel of {} cannot migrate a vfio-ap device", destination_.name);
-            } else if (!source_.qemu_migrates.value_or(false) || !destination_qemu.value_or(false)) {
+            } else if (!source_.qemu_migrates.value_or(false) ||
+                       !destination_.qemu_migrates().value_or(false)) {
                 obstacle = "QEMU is not known to migrate a vfio-ap device";
             }
             report_.mode = obstacle.empty() ? Mode::native : Mode::detached;
@@ -323,29 +109,7 @@ class Check {
         }
     }
 
-  public:
-    /// Whether the kernel of a host can migrate a vfio-ap device; nothing where its features could not be
-    /// read.
-    static std::optional<bool> migrates(const Inventory& host) {
-        if (host.has_feature(feature_migratable)) return true;
-        for (const auto& mdev : host.mdevs) {
-            if (mdev.migratable) return true;
-        }
-        if (host.vfio_ap && !host.vfio_ap->features &&
-            host.find_unreadable("devices/vfio_ap/matrix/features") != nullptr) {
-            return {};
-        }
-        return false;
-    }
-
-  private:
     void check_guest() {
-        if (guest_.secure_execution) {
-            auto& finding =
-                add(RuleId::guest_secure_execution, Side::source,
-                    fmt::format("guest {} runs in Secure Execution: QEMU does not migrate it", guest_.name));
-            finding.remedies = advise(Side::source, "shut the guest down and start it at the destination");
-        }
         if (guest_.mdevs.size() < 2) return;
         std::vector<std::string> names;
         for (const auto& mdev : guest_.mdevs)
@@ -375,19 +139,10 @@ class Check {
                 finding.kernel_lines = {"Migration not allowed from or to a Secure Execution guest"};
             finding.remedies = advise(side, "use a host that is an LPAR or an ordinary guest");
         }
-        if (!destination_.vfio_ap) {
-            auto& finding =
-                add(RuleId::kernel_no_vfio_ap, Side::destination,
-                    destination_.ap ? fmt::format("{} has not loaded the vfio_ap driver", destination_.name)
-                                    : fmt::format("{} has no AP bus", destination_.name));
-            finding.remedies = destination_.ap ? load_driver(Side::destination)
-                                               : advise(Side::destination,
-                                                        "assign crypto adapters and domains to the LPAR at "
-                                                        "the HMC, and load the ap module");
-        }
+        if (!destination_.vfio_ap) findings().push_back(driver_missing(destination_, Side::destination));
         if (!native()) return;
         const bool source_lacks = source_.kernel_migrates == false;
-        const bool destination_lacks = migrates(destination_) == false;
+        const bool destination_lacks = destination_.kernel_migrates() == false;
         if (source_lacks || destination_lacks) {
             const Side side = source_lacks && destination_lacks ? Side::both
                               : source_lacks                    ? Side::source
@@ -418,13 +173,12 @@ class Check {
     }
 
     void check_qemu() {
-        const auto destination_qemu = destination_.qemu ? destination_.qemu->vfio_ap_migration : std::nullopt;
         for (const bool known : {true, false}) {
             const auto lacks = [known](std::optional<bool> able) {
                 return known ? able == false : !able.has_value();
             };
             const bool at_source = lacks(source_.qemu_migrates);
-            const bool at_destination = lacks(destination_qemu);
+            const bool at_destination = lacks(destination_.qemu_migrates());
             if (!at_source && !at_destination) continue;
             const Side side = at_source && at_destination ? Side::both
                               : at_source                 ? Side::source
@@ -443,19 +197,40 @@ class Check {
         }
     }
 
+    /// What the guest has, as an mdev holds it.
+    [[nodiscard]] MdevContents wanted() const {
+        MdevContents contents;
+        contents.control_domains = source_.configuration.control_domains;
+        for (const auto& queue : source_.configuration.queues) {
+            contents.adapters.set(queue.apqn.apid());
+            contents.domains.set(queue.apqn.apqi());
+        }
+        return contents;
+    }
+
+    /// The same where it is the whole truth, else null.
+    [[nodiscard]] const MdevContents* whole() {
+        if (!source_.configuration_known) return nullptr;
+        if (!whole_) whole_ = wanted();
+        return &*whole_;
+    }
+
     void check_mdev() {
         if (mdev_ == nullptr) {
             if (unread("devices/vfio_ap/matrix") || unread("bus/mdev/devices")) return;
             auto& finding = add(RuleId::mdev_missing, Side::destination,
                                 fmt::format("{} has no mdev {}", destination_.name, uuid().to_string()));
-            finding.remedies = create_mdev(uuid(), set_up_beforehand() ? &source_.configuration : nullptr);
+            finding.remedies =
+                create_mdev(destination_, uuid(), set_up_beforehand() ? wanted() : MdevContents{});
             return;
         }
-        const bool same_host = source_.host.location == destination_.location;
-        const auto in_use = [&](const Queue& queue) {
-            return queue.status == QueueStatus::in_use && mdev_->assigned(queue.apqn);
-        };
-        if (!same_host && std::any_of(destination_.queues.begin(), destination_.queues.end(), in_use)) {
+        if (source_.host.location == destination_.location) return;
+        // All queues that a guest has say so; the first page of them is enough.
+        const auto queues = mdev_->guest_matrix ? *mdev_->guest_matrix : mdev_->matrix();
+        if (std::any_of(queues.begin(), queues.end(), [&](Apqn apqn) {
+                const Queue* const queue = destination_.find_queue(apqn);
+                return queue != nullptr && queue->status == QueueStatus::in_use;
+            })) {
             auto& finding = add(RuleId::mdev_in_use, Side::destination,
                                 fmt::format("{}: mdev {} is in use by a guest already", destination_.name,
                                             uuid().to_string()));
@@ -480,42 +255,56 @@ class Check {
         std::vector<Apqn> deconfigured;
         std::vector<Apqn> checkstopped;
         std::vector<std::vector<Apqn>> elsewhere(destination_.mdevs.size());
-        std::vector<std::size_t> rivals;
-        const auto adapters = adapters_in(report_.queues);
-        const auto domains = domains_in(report_.queues);
-        for (std::size_t i = 0; i < destination_.mdevs.size(); ++i) {
-            const auto& mdev = destination_.mdevs[i];
-            if (mdev.uuid != uuid() && !(mdev.adapters & adapters).none() &&
-                !(mdev.domains & domains).none()) {
-                rivals.push_back(i);
-            }
-        }
         GuestMatrix matrix;
         if (mdev_ != nullptr && set_up_beforehand()) matrix = guest_matrix_of(destination_, *mdev_);
         const bool matrix_known = matrix.origin != GuestMatrix::Origin::unknown;
-        std::array<const Card*, ap_devices> cards{};
-        for (const auto& card : destination_.cards)
-            cards[card.apid] = &card;
-
         HardwareCheck hardware{uuid(), report_.mode, report_.profile};
-        KeyCheck keys{report_.mode, source_.host.name, destination_.name};
-        auto next = destination_.queues.begin();
-        auto passed = matrix.queues.begin();
+        KeyCheck keys{source_.configuration.queues.size(), source_.host.name, destination_.name};
+        const Queue* next = destination_.queues.data();
+        const Queue* const last = next + destination_.queues.size();
+        const Apqn* passed = matrix.queues.data();
+        const Apqn* const last_passed = passed + matrix.queues.size();
+        // Memory is what this loop waits for: the largest guest and host are read once, and the report's own
+        // lists are made on the way.
+        report_.queues.resize(source_.configuration.queues.size());
+        Apqn* out = report_.queues.data();
+        std::array<bool, ap_devices> domains{};
+        std::vector<std::size_t> rivals;  // of this adapter
+        const bool ask_matrix = mdev_ != nullptr && set_up_beforehand() && matrix_known;
+        // Of the card, which changes seldom.
+        int adapter = -1;
+        const Card* card = nullptr;
+        bool card_off = false;
+        bool card_stopped = false;
+        std::optional<Hwinfo> card_hwinfo;
         for (const auto& ours : source_.configuration.queues) {
             const auto apqn = ours.apqn;
-            while (next != destination_.queues.end() && next->apqn < apqn)
+            if (apqn.apid() != adapter) {
+                adapter = apqn.apid();
+                adapters_.set(apqn.apid());
+                rivals.clear();
+                for (std::size_t i = 0; i < destination_.mdevs.size(); ++i) {
+                    const auto& mdev = destination_.mdevs[i];
+                    if (mdev.uuid != uuid() && mdev.adapters.test(apqn.apid())) rivals.push_back(i);
+                }
+                card = destination_.find_card(apqn.apid());
+                card_off = card != nullptr && card->config == false;
+                card_stopped = card != nullptr && card->chkstop == true;
+                card_hwinfo = hwinfo_of(Queue{}, card);
+            }
+            *out++ = apqn;
+            domains[apqn.apqi()] = true;
+            while (next != last && next->apqn < apqn)
                 ++next;
-            const Queue* const theirs =
-                next != destination_.queues.end() && next->apqn == apqn ? &*next : nullptr;
+            const Queue* const theirs = next != last && next->apqn == apqn ? next : nullptr;
             for (const auto rival : rivals) {
                 if (destination_.mdevs[rival].assigned(apqn)) elsewhere[rival].push_back(apqn);
             }
             const bool bound = theirs != nullptr && theirs->bound_to_vfio_ap();
-            if (mdev_ != nullptr && set_up_beforehand()) {
-                while (passed != matrix.queues.end() && *passed < apqn)
+            if (ask_matrix) {
+                while (passed != last_passed && *passed < apqn)
                     ++passed;
-                const bool passes = passed != matrix.queues.end() && *passed == apqn;
-                if (!passes && matrix_known) {
+                if (passed == last_passed || *passed != apqn) {
                     if (!mdev_->assigned(apqn)) {
                         not_assigned.push_back(apqn);
                     } else if (bound) {
@@ -528,20 +317,24 @@ class Check {
                 continue;
             }
             if (!bound) not_bound.push_back(apqn);
-            const Card* const card = cards[apqn.apid()];
-            if (theirs->config == false || (card != nullptr && card->config == false))
-                deconfigured.push_back(apqn);
-            if (theirs->chkstop == true || (card != nullptr && card->chkstop == true))
-                checkstopped.push_back(apqn);
-            const auto hwinfo = hwinfo_of(*theirs, card);
-            if (!hwinfo) unknown_hardware_.push_back(apqn);
-            hardware.compare(ours, hwinfo);
-            keys.compare(ours, hwinfo, theirs->mkvps());
+            if (card_off || theirs->config == false) deconfigured.push_back(apqn);
+            if (card_stopped || theirs->chkstop == true) checkstopped.push_back(apqn);
+            const auto hwinfo = theirs->ap_functions ? hwinfo_of(*theirs, card) : card_hwinfo;
+            if (!hwinfo) {
+                unknown_hardware_.push_back(apqn);
+                if (ours.hwinfo) keys.compare(apqn, *ours.hwinfo, ours.master_keys.get(), theirs->mkvps());
+                continue;
+            }
+            const Hwinfo mode = ours.hwinfo.value_or(*hwinfo);
+            if (ours.hwinfo) hardware.compare(apqn, *ours.hwinfo, *hwinfo);
+            if (mode.mode() == hwinfo->mode())
+                keys.compare(apqn, mode, ours.master_keys.get(), theirs->mkvps());
         }
-
+        for (unsigned i = 0; i < ap_devices; ++i)
+            domains_.set(i, domains[i]);
         add_missing(std::move(missing));
         add_not_bound(std::move(not_bound));
-        add_elsewhere(rivals, elsewhere);
+        add_elsewhere(elsewhere);
         add_count(matrix, matrix_known);
         add_not_assigned(std::move(not_assigned));
         add_filtered(std::move(filtered), matrix);
@@ -606,8 +399,9 @@ class Check {
         return {not_in_matrix_line()};
     }
 
-    void add_elsewhere(const std::vector<std::size_t>& rivals, std::vector<std::vector<Apqn>>& elsewhere) {
-        for (const auto rival : rivals) {
+    /// By mdev.
+    void add_elsewhere(std::vector<std::vector<Apqn>>& elsewhere) {
+        for (std::size_t rival = 0; rival < elsewhere.size(); ++rival) {
             if (elsewhere[rival].empty()) continue;
             const auto& owner = destination_.mdevs[rival];
             auto& finding =
@@ -636,12 +430,12 @@ class Check {
         std::set_difference(matrix.queues.begin(), matrix.queues.end(), report_.queues.begin(),
                             report_.queues.end(), std::back_inserter(extra));
         if (native() ? source_count == destination_count : extra.empty()) return;
-        auto& finding = add(RuleId::queue_count, Side::destination,
-                            native() ? fmt::format("the guest has {} at {} and would have {} at {}",
-                                                   queues_are(source_count, "", ""), source_.host.name,
-                                                   destination_count, destination_.name)
-                                     : fmt::format("{}: the mdev has {} that the guest did not have",
-                                                   destination_.name, queues_are(extra.size(), "", "")));
+        auto& finding = add(
+            RuleId::queue_count, Side::destination,
+            native() ? fmt::format("the guest has {} at {} and would have {} at {}", count_of(source_count),
+                                   source_.host.name, destination_count, destination_.name)
+                     : fmt::format("{}: the mdev has {} that the guest did not have", destination_.name,
+                                   count_of(extra.size())));
         finding.source = std::to_string(source_count);
         finding.destination = std::to_string(destination_count);
         if (native() && source_count > destination_count) {
@@ -657,9 +451,9 @@ class Check {
                             uuid().to_string(), source_count, destination_count)};
         }
         if (!extra.empty()) {
-            const auto adapters = adapters_in(extra) - adapters_in(report_.queues);
-            const auto domains = domains_in(extra) - domains_in(report_.queues);
-            finding.remedies = unassign(*mdev_, adapters, domains, {});
+            const auto adapters = adapters_of(extra) - adapters_;
+            const auto domains = domains_of(extra) - domains_;
+            finding.remedies = unassign(*mdev_, {adapters, domains, {}}, whole());
         } else {
             finding.remedies =
                 advise(Side::destination, "give the mdev the queues that are named by the other findings");
@@ -674,7 +468,8 @@ class Check {
                                         queues_are(queues.size(), "is", "are")));
         if (native()) finding.kernel_lines = {not_in_matrix_line()};
         finding.remedies =
-            assign(*mdev_, adapters_in(queues) - mdev_->adapters, domains_in(queues) - mdev_->domains, {});
+            assign(*mdev_, {adapters_of(queues) - mdev_->adapters, domains_of(queues) - mdev_->domains, {}},
+                   whole());
         finding.queues = std::move(queues);
     }
 
@@ -691,11 +486,10 @@ class Check {
         std::vector<Apqn> to_bind;
         Mask needless_adapters;
         Mask needless_domains;
-        const auto adapters = adapters_in(queues);
+        const auto adapters = adapters_of(queues);
         for (const auto& adapter : matrix.filtered) {
             if (!adapters.test(adapter.apid)) continue;
-            reasons.push_back(
-                fmt::format("adapter {}: {}", adapter_text(adapter.apid), filter_reason(adapter)));
+            reasons.push_back(fmt::format("adapter {}: {}", adapter_text(adapter.apid), to_text(adapter)));
             for (const auto culprit : adapter.culprits) {
                 // The guest's own queues have findings of their own.
                 if (contains(report_.queues, culprit)) continue;
@@ -713,14 +507,14 @@ class Check {
                                         reasons.empty() ? "the kernel gives no reason"
                                                         : fmt::format("{}", fmt::join(reasons, "; "))));
         if (native()) finding.kernel_lines = {not_in_matrix_line()};
-        needless_domains = needless_domains - domains_in(report_.queues);
+        needless_domains = needless_domains - domains_;
         if (!to_bind.empty()) {
             // What the guest did not have need not be bound: taking it away mends the adapter as well.
-            needless_domains = needless_domains | (domains_in(to_bind) - domains_in(report_.queues));
-            needless_adapters = adapters_in(to_bind) - adapters_in(report_.queues);
+            needless_domains = needless_domains | (domains_of(to_bind) - domains_);
+            needless_adapters = adapters_of(to_bind) - adapters_;
         }
         if (!needless_domains.none() || !needless_adapters.none()) {
-            finding.remedies = unassign(*mdev_, needless_adapters, needless_domains, {});
+            finding.remedies = unassign(*mdev_, {needless_adapters, needless_domains, {}}, whole());
         } else {
             finding.remedies = advise(Side::destination,
                                       "mend what is said of the other queues of these adapters; the kernel "
@@ -760,6 +554,13 @@ class Check {
             finding.remedies = advise(
                 Side::destination, "assign the control domains to this LPAR at the HMC; no command does it");
         }
+        if (native() && !restoring() && mdev_ != nullptr && mdev_->control_domains &&
+            !(wanted - (*mdev_->control_domains & host)).none()) {
+            auto& finding =
+                add(RuleId::driver_laxer, Side::destination,
+                    "drivers v1 and v2 do not compare control domains: the guest would arrive without them");
+            finding.control_domains = (wanted - (*mdev_->control_domains & host)).bits();
+        }
         if (native() && restoring() && !wanted.none()) {
             auto& finding =
                 add(RuleId::driver_laxer, Side::destination,
@@ -769,12 +570,13 @@ class Check {
         if (mdev_ == nullptr || !set_up_beforehand() || !mdev_->control_domains) return;
         const auto not_assigned = (wanted & host) - *mdev_->control_domains;
         if (!not_assigned.none()) {
-            auto& finding = add(RuleId::control_domain_missing, Side::destination,
-                                fmt::format("{}: {} control domain{} of the guest not assigned to the mdev",
-                                            destination_.name, not_assigned.count(),
-                                            not_assigned.count() == 1 ? " is" : "s are"));
+            auto& finding =
+                add(RuleId::control_domain_missing, Side::destination,
+                    fmt::format("{}: {} control domain{} of the guest {} not assigned to the mdev",
+                                destination_.name, not_assigned.count(), not_assigned.count() == 1 ? "" : "s",
+                                not_assigned.count() == 1 ? "is" : "are"));
             finding.control_domains = not_assigned.bits();
-            finding.remedies = assign(*mdev_, {}, {}, not_assigned);
+            finding.remedies = assign(*mdev_, {{}, {}, not_assigned}, whole());
         }
         const auto extra = (*mdev_->control_domains & host) - wanted;
         if (!extra.none() && source_.configuration_known) {
@@ -783,25 +585,22 @@ class Check {
                     fmt::format("{}: the mdev has {} control domain{} that the guest did not have",
                                 destination_.name, extra.count(), extra.count() == 1 ? "" : "s"));
             finding.control_domains = extra.bits();
-            finding.remedies = unassign(*mdev_, {}, {}, extra);
+            finding.remedies = unassign(*mdev_, {{}, {}, extra}, whole());
         }
     }
 
     void check_unreadable() {
-        UnreadableFindings unreadable{Side::destination, destination_.name};
-        const Needs needs{Side::destination, report_.mode,       uuid(), mdev_,
-                          report_.queues,    set_up_beforehand()};
-        for (const auto& item : destination_.unreadable) {
-            if (const auto severity = needs.severity(item)) unreadable.add(*severity, item);
+        add_unreadable(destination_, Side::destination,
+                       {uuid(), report_.queues, set_up_beforehand(), report_.mode},
+                       std::move(unknown_hardware_), findings());
+        if (native() && !source_.kernel_migrates) {
+            auto& finding =
+                add(RuleId::host_unreadable, Side::source,
+                    fmt::format("whether the kernel of {} can migrate a vfio-ap device is not known",
+                                source_.host.name));
+            finding.remedies =
+                advise(Side::source, "look at the features of the vfio_ap driver, then check again");
         }
-        // Where the reason is an attribute that could not be read, that has been said.
-        std::erase_if(unknown_hardware_, [&](Apqn apqn) {
-            return destination_.find_unreadable(queue_path(apqn) + "/ap_functions") != nullptr ||
-                   destination_.find_unreadable(card_path(apqn.apid()) + "/ap_functions") != nullptr ||
-                   destination_.find_unreadable(card_path(apqn.apid()) + "/raw_hwtype") != nullptr;
-        });
-        unreadable.add_absent(std::move(unknown_hardware_), "raw_hwtype or ap_functions");
-        unreadable.move_to(findings());
     }
 
     Report finish() {
@@ -837,93 +636,14 @@ class Check {
     const Inventory& destination_;
     const CheckOptions& options_;
     const Mdev* mdev_ = nullptr;
+    std::optional<MdevContents> whole_;
+    Mask adapters_;  // of the guest's queues
+    Mask domains_;
     std::vector<Apqn> unknown_hardware_;
     Report report_;
 };
 
 }  // namespace
-
-Source describe_source(const Guest& guest, const Inventory& inventory) {
-    Source source;
-    source.host = {inventory.name, inventory.location};
-    source.kernel_migrates = Check::migrates(inventory);
-    source.qemu_migrates = inventory.qemu ? inventory.qemu->vfio_ap_migration : std::nullopt;
-    source.has_migratable = std::any_of(inventory.mdevs.begin(), inventory.mdevs.end(),
-                                        [](const Mdev& mdev) { return mdev.migratable.has_value(); });
-    source.secure_execution = inventory.prot_virt_guest.value_or(false);
-    if (guest.mdevs.empty()) return source;
-    const auto& uuid = guest.mdevs.front();
-    const auto add = [&source](RuleId id, Severity severity, std::string message) -> Finding& {
-        source.findings.push_back(make_finding(id, severity, Side::source, std::move(message)));
-        return source.findings.back();
-    };
-    if (!inventory.vfio_ap) {
-        auto& finding = add(RuleId::kernel_no_vfio_ap, Severity::error,
-                            inventory.ap ? fmt::format("{} has not loaded the vfio_ap driver", inventory.name)
-                                         : fmt::format("{} has no AP bus", inventory.name));
-        if (inventory.ap) finding.remedies = load_driver(Side::source);
-    }
-    const Mdev* const mdev = inventory.find_mdev(uuid);
-    std::vector<Apqn> queues;
-    std::vector<Apqn> unknown;
-    if (mdev == nullptr) {
-        source.configuration_known = false;
-        auto& finding = add(RuleId::mdev_missing, Severity::error,
-                            fmt::format("{} has no mdev {}: the guest's configuration is not known",
-                                        inventory.name, uuid.to_string()));
-        finding.remedies =
-            advise(Side::source, "check on the host where the guest runs, or name it with --source");
-    } else {
-        source.mdev_migratable = mdev->migratable;
-        auto matrix = guest_matrix_of(inventory, *mdev);
-        queues = std::move(matrix.queues);
-        source.configuration.control_domains = matrix.control_domains;
-        source.configuration.queues.reserve(queues.size());
-        source.configuration_known =
-            matrix.origin != GuestMatrix::Origin::unknown && mdev->control_domains.has_value();
-        for (const auto apqn : queues) {
-            GuestQueue entry{apqn, {}, nullptr};
-            if (const Queue* const queue = inventory.find_queue(apqn)) {
-                entry.hwinfo = hwinfo_of(*queue, inventory.find_card(apqn.apid()));
-                if (const auto* const keys = queue->mkvps()) entry.master_keys = {queue->detail, keys};
-            }
-            if (!entry.hwinfo) unknown.push_back(apqn);
-            source.configuration.queues.push_back(std::move(entry));
-        }
-        if (matrix.origin == GuestMatrix::Origin::rebuilt) {
-            add(RuleId::config_truncated, Severity::info,
-                fmt::format("{}: guest_matrix fills its page and was made again from ap_config: {}",
-                            inventory.name, queues_are(queues.size(), "", "")));
-        } else if (matrix.origin == GuestMatrix::Origin::unknown && mdev->guest_matrix_truncated()) {
-            auto& finding = add(
-                RuleId::config_truncated, Severity::error,
-                fmt::format("{}: guest_matrix of mdev {} fills one page and there is no ap_config to make it "
-                            "from: the guest may have more than {} queues",
-                            inventory.name, uuid.to_string(), queues.size()));
-            finding.remedies = advise(Side::source, "use a kernel with the vfio_ap feature ap_config");
-        }
-        for (const auto& adapter : matrix.filtered) {
-            add(RuleId::config_filtered, Severity::info,
-                fmt::format("{}: adapter {} is assigned but the guest has not got it: {}", inventory.name,
-                            adapter_text(adapter.apid), filter_reason(adapter)));
-        }
-    }
-    UnreadableFindings unreadable{Side::source, source.host.name};
-    // Which mode is chosen later makes no difference to what is needed here but for `features`, whose absence
-    // is a finding of native migration.
-    const Needs needs{Side::source, Mode::detached, uuid, mdev, queues, true};
-    for (const auto& item : inventory.unreadable) {
-        if (const auto severity = needs.severity(item)) unreadable.add(*severity, item);
-    }
-    std::erase_if(unknown, [&](Apqn apqn) {
-        return inventory.find_unreadable(queue_path(apqn) + "/ap_functions") != nullptr ||
-               inventory.find_unreadable(card_path(apqn.apid()) + "/ap_functions") != nullptr ||
-               inventory.find_unreadable(card_path(apqn.apid()) + "/raw_hwtype") != nullptr;
-    });
-    unreadable.add_absent(std::move(unknown), "such queue, or no raw_hwtype or ap_functions");
-    unreadable.move_to(source.findings);
-    return source;
-}
 
 Report check(const Guest& guest, const Source& source, const Inventory& destination,
              const CheckOptions& options) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/hardware.h"
 
+#include "compat/findings.h"
 #include "compat/remedies.h"
 
 #include <string_view>
@@ -44,14 +45,8 @@ std::string has_text(const Facility& facility, bool has) {
     return fmt::format("{}{}", has ? "" : "not ", facility.installed);
 }
 
-std::string count_text(std::size_t count) {
-    return fmt::format("{} queue{}", count, count == 1 ? "" : "s");
-}
-
 std::string adapters_text(const std::vector<Apqn>& queues) {
-    Mask adapters;
-    for (const auto apqn : queues)
-        adapters.set(apqn.apid());
+    const auto adapters = adapters_of(queues);
     std::string text = adapters.count() == 1 ? "adapter" : "adapters";
     for (const auto apid : adapters.bits())
         text += ' ' + adapter_text(apid);
@@ -60,14 +55,7 @@ std::string adapters_text(const std::vector<Apqn>& queues) {
 
 }  // namespace
 
-void HardwareCheck::compare(const GuestQueue& source, std::optional<Hwinfo> destination) {
-    if (!source.hwinfo || !destination) return;
-    const Hwinfo ours = *source.hwinfo;
-    const Hwinfo theirs = *destination;
-    constexpr std::uint64_t looked_at = Hwinfo::upper_bits | Hwinfo::compared_bits;
-    if (((ours.value() ^ theirs.value()) & looked_at) == 0 && ours.bs() == 0) return;
-
-    const Apqn apqn = source.apqn;
+void HardwareCheck::compare_unequal(Apqn apqn, Hwinfo ours, Hwinfo theirs) {
     bool differs = false;
     const auto note = [&](RuleId rule, unsigned a, unsigned b) {
         add(rule, a, b, apqn, ours, theirs);
@@ -195,7 +183,7 @@ void HardwareCheck::move_to(std::vector<Finding>& findings, const std::string& s
         finding.severity = severity(group);
         finding.host = Side::destination;
         finding.kernel_lines = kernel_lines(group);
-        const auto count = count_text(group.queues.size());
+        const auto count = count_of(group.queues.size());
         const auto adapters = adapters_text(group.queues);
         const bool one = group.queues.size() == 1;
         const auto* const facility = facility_of(group.rule);

@@ -25,8 +25,14 @@ class HardwareCheck {
         last_.fill(no_group);
     }
 
-    /// Unknown hardware on either side is not compared; that it is unknown is said elsewhere. In APQN order.
-    void compare(const GuestQueue& source, std::optional<Hwinfo> destination);
+    /// Queues in the order of their APQNs.
+    void compare(Apqn apqn, Hwinfo source, Hwinfo destination) {
+        // Nearly always so; 65,536 times in the largest guest.
+        constexpr std::uint64_t looked_at = Hwinfo::upper_bits | Hwinfo::compared_bits;
+        const auto difference = source.value() ^ destination.value();
+        if ((difference & looked_at) == 0 && source.bs() == 0) return;
+        compare_unequal(apqn, source, destination);
+    }
 
     void move_to(std::vector<Finding>& findings, const std::string& source, const std::string& destination);
 
@@ -43,6 +49,7 @@ class HardwareCheck {
     };
     static constexpr std::size_t no_group = ~std::size_t{0};
 
+    void compare_unequal(Apqn apqn, Hwinfo ours, Hwinfo theirs);
     void add(RuleId rule, std::uint32_t source, std::uint32_t destination, Apqn apqn, Hwinfo ours,
              Hwinfo theirs);
     void compare_with_drivers(Apqn apqn, Hwinfo ours, Hwinfo theirs, bool differs, bool bs);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/keys.h"
 
+#include "compat/findings.h"
 #include "compat/remedies.h"
 
 #include <array>
@@ -35,30 +36,25 @@ bool all_known(const Keys& names, const MasterKeys* keys) {
 
 }  // namespace
 
-void KeyCheck::compare(const GuestQueue& source, std::optional<Hwinfo> hwinfo,
-                       const MasterKeys* destination) {
-    const auto known_mode = source.hwinfo ? source.hwinfo : hwinfo;
-    if (!known_mode || (source.hwinfo && hwinfo && source.hwinfo->mode() != hwinfo->mode())) return;
-    const bool cca = known_mode->cca();
-    if (!cca && !known_mode->ep11()) return;
-    const auto* const ours = source.master_keys.get();
+void KeyCheck::compare_known(Apqn apqn, bool cca, const MasterKeys* ours, const MasterKeys* destination) {
     const bool source_known = cca ? all_known(cca_keys, ours) : all_known(ep11_keys, ours);
     const bool destination_known = cca ? all_known(cca_keys, destination) : all_known(ep11_keys, destination);
     if (!source_known || !destination_known) {
-        (source_known        ? unknown_destination_
-         : destination_known ? unknown_source_
-                             : unknown_both_)
-            .push_back(source.apqn);
+        if (source_known || destination_known) {
+            (source_known ? unknown_destination_ : unknown_source_).push_back(apqn);
+        } else {
+            unknown_both_[unknown_both_count_++] = apqn;
+        }
     }
-    note_pending(source.apqn, Side::source, ours);
-    note_pending(source.apqn, Side::destination, destination);
+    note_pending(apqn, Side::source, ours);
+    note_pending(apqn, Side::destination, destination);
     if (ours == nullptr || destination == nullptr || ours == destination) return;
     if (cca) {
         for (const auto name : cca_keys)
-            compare_key(source.apqn, name, *ours, *destination);
+            compare_key(apqn, name, *ours, *destination);
     } else {
         for (const auto name : ep11_keys)
-            compare_key(source.apqn, name, *ours, *destination);
+            compare_key(apqn, name, *ours, *destination);
     }
 }
 
@@ -93,27 +89,17 @@ void KeyCheck::note_pending(Apqn apqn, Side side, const MasterKeys* keys) {
 }
 
 void KeyCheck::move_to(std::vector<Finding>& findings) {
-    const auto add = [&](RuleId rule, Severity severity, Side side, std::vector<Apqn> queues,
-                         std::string message) -> Finding& {
-        Finding finding;
-        finding.rule = rule;
-        finding.severity = severity;
-        finding.host = side;
-        finding.queues = std::move(queues);
-        finding.message = std::move(message);
-        findings.push_back(std::move(finding));
+    const auto add = [&](RuleId rule, Severity severity, Side side, std::string message) -> Finding& {
+        findings.push_back(make_finding(rule, severity, side, std::move(message)));
         return findings.back();
-    };
-    const auto count = [](const std::vector<Apqn>& queues) {
-        return fmt::format("{} queue{}", queues.size(), queues.size() == 1 ? "" : "s");
     };
     for (auto& [key, queues] : groups_) {
         const auto& [rule, severity, side, name, source, destination] = key;
         if (rule == RuleId::masterkey_pending) {
             const auto& host = side == Side::source ? source_ : destination_;
-            auto& finding = add(rule, severity, side, {},
+            auto& finding = add(rule, severity, side,
                                 fmt::format("{}: a change of the {} master key is under way at {} ({})",
-                                            count(queues), name, host, source + destination));
+                                            count_of(queues.size()), name, host, source + destination));
             finding.source = source;
             finding.destination = destination;
             finding.remedies =
@@ -122,8 +108,8 @@ void KeyCheck::move_to(std::vector<Finding>& findings) {
             continue;
         }
         const bool old = name.ends_with("/OLD");
-        auto& finding = add(rule, severity, side, {},
-                            fmt::format("{}: the current {} master key differs{}", count(queues),
+        auto& finding = add(rule, severity, side,
+                            fmt::format("{}: the current {} master key differs{}", count_of(queues.size()),
                                         name.substr(0, name.find('/')),
                                         old ? "; the destination still has the source's as its old one"
                                         : severity == Severity::warning
@@ -141,11 +127,12 @@ void KeyCheck::move_to(std::vector<Finding>& findings) {
         if (queues.empty()) return;
         auto& finding =
             add(RuleId::masterkey_unknown, rule(RuleId::masterkey_unknown).native.value_or(Severity::warning),
-                side, {}, fmt::format("{}: master keys are not known at {}", count(queues), where));
+                side, fmt::format("{}: master keys are not known at {}", count_of(queues.size()), where));
         finding.remedies = advise(
             side, "compare them by hand (TKE, or mkvps while a queue is bound to zcrypt): no kernel does");
         finding.queues = std::move(queues);
     };
+    unknown_both_.resize(unknown_both_count_);
     unknown(unknown_both_, Side::both, fmt::format("{} and {}", source_, destination_));
     unknown(unknown_source_, Side::source, source_);
     unknown(unknown_destination_, Side::destination, destination_);

@@ -17,32 +17,27 @@ std::string write_command(std::string_view value, std::string_view path) {
     return fmt::format("echo {} > /sys/{}", value, path);
 }
 
-Mask adapters_of(const std::vector<Apqn>& queues) {
-    Mask mask;
-    for (const auto apqn : queues)
-        mask.set(apqn.apid());
-    return mask;
-}
-
-Mask domains_of(const std::vector<Apqn>& queues) {
-    Mask mask;
-    for (const auto apqn : queues)
-        mask.set(apqn.apqi());
-    return mask;
+/// `adapter 05`, `domains 0004 0047`, or how many where they are too many to read.
+template <typename Text>
+std::string number_list(const Mask& mask, std::string_view noun, Text text) {
+    constexpr std::size_t most = 8;
+    std::vector<std::string> words;
+    for (const auto bit : mask.bits())
+        words.push_back(text(bit));
+    if (words.size() > most) return fmt::format("{} {}s", words.size(), noun);
+    return fmt::format("{}{} {}", noun, words.size() == 1 ? "" : "s", fmt::join(words, " "));
 }
 
 std::string adapter_list(const Mask& mask) {
-    std::vector<std::string> words;
-    for (const auto bit : mask.bits())
-        words.push_back(adapter_text(bit));
-    return fmt::format("{}{}", words.size() == 1 ? "adapter " : "adapters ", fmt::join(words, " "));
+    return number_list(mask, "adapter", adapter_text);
 }
 
 std::string domain_list(const Mask& mask) {
-    std::vector<std::string> words;
-    for (const auto bit : mask.bits())
-        words.push_back(domain_text(bit));
-    return fmt::format("{}{}", words.size() == 1 ? "domain " : "domains ", fmt::join(words, " "));
+    return number_list(mask, "domain", domain_text);
+}
+
+std::string control_domain_list(const Mask& mask) {
+    return number_list(mask, "control domain", domain_text);
 }
 
 /// `-6,-0x10` as apmask takes it; chzdev wants decimal numbers.
@@ -126,8 +121,7 @@ std::vector<Remedy> bind_by_override(const Inventory& inventory, const std::vect
 }
 
 /// The writes that add to or take from an mdev.
-std::vector<std::string> mdev_writes(const Uuid& uuid, std::string_view verb, const Mask& adapters,
-                                     const Mask& domains, const Mask& control_domains) {
+std::vector<std::string> mdev_writes(const Uuid& uuid, std::string_view verb, const MdevContents& contents) {
     std::vector<std::string> commands;
     const auto add = [&](const Mask& mask, std::string_view what) {
         for (const auto bit : mask.bits()) {
@@ -135,49 +129,49 @@ std::vector<std::string> mdev_writes(const Uuid& uuid, std::string_view verb, co
                                              fmt::format("{}/{}_{}", mdev_path(uuid), verb, what)));
         }
     };
-    add(adapters, "adapter");
-    add(domains, "domain");
-    add(control_domains, "control_domain");
+    add(contents.adapters, "adapter");
+    add(contents.domains, "domain");
+    add(contents.control_domains, "control_domain");
     return commands;
 }
 
-std::string contents_text(const Mask& adapters, const Mask& domains, const Mask& control_domains) {
+std::string whole_write(const Uuid& uuid, const MdevContents& contents) {
+    return write_command(contents.adapters.to_string() + ',' + contents.domains.to_string() + ',' +
+                             contents.control_domains.to_string(),
+                         mdev_path(uuid) + "/ap_config");
+}
+
+std::string contents_text(const MdevContents& contents) {
     std::vector<std::string> parts;
-    if (!adapters.none()) parts.push_back(adapter_list(adapters));
-    if (!domains.none()) parts.push_back(domain_list(domains));
-    if (!control_domains.none()) parts.push_back("control " + domain_list(control_domains));
+    if (!contents.adapters.none()) parts.push_back(adapter_list(contents.adapters));
+    if (!contents.domains.none()) parts.push_back(domain_list(contents.domains));
+    if (!contents.control_domains.none()) parts.push_back(control_domain_list(contents.control_domains));
     if (parts.size() < 2) return parts.empty() ? "" : parts.front();
     const auto last = parts.back();
     parts.pop_back();
     return fmt::format("{} and {}", fmt::join(parts, ", "), last);
 }
 
-std::string config_value(const Mask& adapters, const Mask& domains, const Mask& control_domains) {
-    return adapters.to_string() + ',' + domains.to_string() + ',' + control_domains.to_string();
-}
-
 /// The persistent form: what mdevctl starts at the next boot becomes what is there now.
 Remedy keep_mdev(const Uuid& uuid) {
     // Replacing the definition needs no knowledge of the one that may be there.
+    const auto& name = uuid.to_string();
     return {Side::destination,
-            "keep it so after a reboot (mdevctl)",
-            {fmt::format("mdevctl undefine --uuid {} 2>/dev/null || true", uuid.to_string()),
-             fmt::format("mdevctl define --auto --uuid {}", uuid.to_string())}};
+            "keep it so after a reboot",
+            {fmt::format("mdevctl undefine --uuid {} 2>/dev/null || true", name),
+             fmt::format("mdevctl define --auto --uuid {}", name)}};
 }
 
-std::vector<Remedy> change_mdev(const Mdev& mdev, bool add, const Mask& adapters, const Mask& domains,
-                                const Mask& control_domains) {
+std::vector<Remedy> change_mdev(const Mdev& mdev, bool add, const MdevContents& change,
+                                const MdevContents* whole) {
     Remedy now{Side::destination, "", {}};
-    now.text = fmt::format("{} {} {} mdev {}", add ? "assign" : "unassign",
-                           contents_text(adapters, domains, control_domains), add ? "to" : "from",
-                           mdev.uuid.to_string());
-    now.commands = mdev_writes(mdev.uuid, add ? "assign" : "unassign", adapters, domains, control_domains);
-    if (now.commands.size() > few_commands && mdev.ap_config) {
-        const auto had = mdev.control_domains.value_or(Mask{});
-        const auto value =
-            add ? config_value(mdev.adapters | adapters, mdev.domains | domains, had | control_domains)
-                : config_value(mdev.adapters - adapters, mdev.domains - domains, had - control_domains);
-        now.commands = {write_command(value, mdev_path(mdev.uuid) + "/ap_config")};
+    now.text = fmt::format("{} {} {} mdev {}", add ? "assign" : "unassign", contents_text(change),
+                           add ? "to" : "from", mdev.uuid.to_string());
+    now.commands = mdev_writes(mdev.uuid, add ? "assign" : "unassign", change);
+    if (now.commands.size() > few_commands && mdev.ap_config && whole != nullptr) {
+        now.text =
+            fmt::format("make mdev {} hold {}, all at once", mdev.uuid.to_string(), contents_text(*whole));
+        now.commands = {whole_write(mdev.uuid, *whole)};
     }
     return {std::move(now), keep_mdev(mdev.uuid)};
 }
@@ -194,7 +188,8 @@ Reservation reservation_of(const Inventory& inventory) {
     };
     if (any([](const Queue& queue) { return !queue.driver_override().empty(); }))
         return Reservation::driver_override;
-    const bool bound = any([](const Queue& queue) { return queue.bound_to_vfio_ap(); });
+    const bool bound =
+        inventory.vfio_ap_has_queues || any([](const Queue& queue) { return queue.bound_to_vfio_ap(); });
     const bool impossible =
         any([](const Queue& queue) { return !queue.bound_to_vfio_ap() && !queue.has_driver_override; });
     return bound && !impossible ? Reservation::driver_override : Reservation::masks;
@@ -210,35 +205,24 @@ std::vector<Remedy> bind_queues(const Inventory& inventory, const std::vector<Ap
     return bind_by_masks(inventory.ap.value_or(ApBus{}), queues);
 }
 
-std::vector<Remedy> create_mdev(const Uuid& uuid, const GuestConfiguration* configuration) {
-    const std::string& name = uuid.to_string();
+std::vector<Remedy> create_mdev(const Inventory& inventory, const Uuid& uuid, const MdevContents& contents) {
     Remedy now{Side::destination, "create the mdev with the same UUID", {}};
-    now.commands.push_back(
-        write_command(name, "devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create"));
-    if (configuration != nullptr) {
-        Mask adapters;
-        Mask domains;
-        for (const auto& queue : configuration->queues) {
-            adapters.set(queue.apqn.apid());
-            domains.set(queue.apqn.apqi());
-        }
-        const auto& control_domains = configuration->control_domains;
-        const auto contents = contents_text(adapters, domains, control_domains);
-        if (!contents.empty()) now.text += " and assign " + contents;
-        const auto writes = mdev_writes(uuid, "assign", adapters, domains, control_domains);
-        now.commands.insert(now.commands.end(), writes.begin(), writes.end());
-    }
+    now.commands.push_back(write_command(
+        uuid.to_string(), "devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create"));
+    auto writes = mdev_writes(uuid, "assign", contents);
+    if (!writes.empty()) now.text += " and assign " + contents_text(contents);
+    if (writes.size() > few_commands && inventory.has_feature("ap_config"))
+        writes = {whole_write(uuid, contents)};
+    now.commands.insert(now.commands.end(), writes.begin(), writes.end());
     return {std::move(now), keep_mdev(uuid)};
 }
 
-std::vector<Remedy> assign(const Mdev& mdev, const Mask& adapters, const Mask& domains,
-                           const Mask& control_domains) {
-    return change_mdev(mdev, true, adapters, domains, control_domains);
+std::vector<Remedy> assign(const Mdev& mdev, const MdevContents& missing, const MdevContents* whole) {
+    return change_mdev(mdev, true, missing, whole);
 }
 
-std::vector<Remedy> unassign(const Mdev& mdev, const Mask& adapters, const Mask& domains,
-                             const Mask& control_domains) {
-    return change_mdev(mdev, false, adapters, domains, control_domains);
+std::vector<Remedy> unassign(const Mdev& mdev, const MdevContents& extra, const MdevContents* whole) {
+    return change_mdev(mdev, false, extra, whole);
 }
 
 std::vector<Remedy> take_from(const Mdev& owner, const std::vector<Apqn>& queues) {
@@ -246,8 +230,12 @@ std::vector<Remedy> take_from(const Mdev& owner, const std::vector<Apqn>& queues
     const auto domains = domains_of(queues);
     const auto by_adapter = std::size_t{adapters.count()} * owner.domains.count();
     const auto by_domain = std::size_t{domains.count()} * owner.adapters.count();
-    auto remedies =
-        by_adapter <= by_domain ? unassign(owner, adapters, {}, {}) : unassign(owner, {}, domains, {});
+    const bool use_adapters = by_adapter <= by_domain;
+    const MdevContents going{use_adapters ? adapters : Mask{}, use_adapters ? Mask{} : domains, {}};
+    const MdevContents left{owner.adapters - going.adapters, owner.domains - going.domains,
+                            owner.control_domains.value_or(Mask{})};
+    // Of another mdev than the guest's control domains may not have been read.
+    auto remedies = unassign(owner, going, owner.control_domains ? &left : nullptr);
     const auto others = std::min(by_adapter, by_domain) - queues.size();
     remedies.front().text += others == 0
                                  ? ", if its guest can do without them"
@@ -273,7 +261,7 @@ std::vector<Remedy> provide_queues(const Inventory& inventory, const std::vector
         Side::destination,
         fmt::format("the LPAR has {} assigned, as far as it says, but the kernel shows no device: configure "
                     "the card on at the HMC, or move the guest to a host that has it",
-                    contents_text(adapters, domains, {})));
+                    contents_text({adapters, domains, {}})));
 }
 
 std::vector<Remedy> configure_cards(const Inventory& inventory, const std::vector<Apqn>& queues) {

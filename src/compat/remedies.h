@@ -26,17 +26,22 @@ std::vector<Remedy> load_driver(Side side);
 /// domain, whichever takes fewer other queues from the host; how many it takes is said.
 std::vector<Remedy> bind_queues(const Inventory& inventory, const std::vector<Apqn>& queues);
 
-/// Creates the mdev and, unless `configuration` is null, assigns what it holds.
-std::vector<Remedy> create_mdev(const Uuid& uuid, const GuestConfiguration* configuration);
+/// What an mdev holds, or is to hold.
+struct MdevContents {
+    Mask adapters;
+    Mask domains;
+    Mask control_domains;
+};
 
-/// Assigns adapters, domains and control domains to the mdev, one write each; for many, all at once through
-/// `ap_config` where the kernel has it.
-std::vector<Remedy> assign(const Mdev& mdev, const Mask& adapters, const Mask& domains,
-                           const Mask& control_domains);
+/// Creates the guest's mdev and assigns `contents`: one write each, or for many all at once through
+/// `ap_config` where the host's kernel has it.
+std::vector<Remedy> create_mdev(const Inventory& inventory, const Uuid& uuid, const MdevContents& contents);
 
-/// Takes them away from the mdev.
-std::vector<Remedy> unassign(const Mdev& mdev, const Mask& adapters, const Mask& domains,
-                             const Mask& control_domains);
+/// Assigns `missing` to the guest's mdev, or takes `extra` from it, one write each. For many, and where the
+/// kernel has `ap_config`, everything is set at once to `whole`, so that remedies of several findings neither
+/// depend on each other's order nor undo each other; null: that is not known.
+std::vector<Remedy> assign(const Mdev& mdev, const MdevContents& missing, const MdevContents* whole);
+std::vector<Remedy> unassign(const Mdev& mdev, const MdevContents& extra, const MdevContents* whole);
 
 /// Frees `queues`, which are assigned to `owner`, by adapter or by domain, whichever takes less from it.
 std::vector<Remedy> take_from(const Mdev& owner, const std::vector<Apqn>& queues);

@@ -12,7 +12,11 @@ std::vector<Apqn> filter(const Inventory& inventory, const Mdev& mdev,
     const ApBus bus = inventory.ap.value_or(ApBus{});
     const auto adapters = mdev.adapters & bus.ap_adapter_mask.effective();
     const auto domains = (mdev.domains & bus.ap_usage_domain_mask.effective()).bits();
-    std::vector<Apqn> queues;
+    std::vector<Apqn> queues(std::size_t{adapters.count()} * domains.size());
+    Apqn* out = queues.data();
+    // Both are sorted, so that they are gone through side by side.
+    const Queue* next = inventory.queues.data();
+    const Queue* const last = next + inventory.queues.size();
     for (const auto apid : mdev.adapters.bits()) {
         FilteredAdapter adapter;
         adapter.apid = apid;
@@ -21,25 +25,27 @@ std::vector<Apqn> filter(const Inventory& inventory, const Mdev& mdev,
             if (!mdev.domains.none()) filtered.push_back(std::move(adapter));
             continue;
         }
+        Apqn* const first = out;
         for (const auto apqi : domains) {
             const Apqn apqn{apid, apqi};
-            const Queue* const queue = inventory.find_queue(apqn);
-            if (queue != nullptr && queue->bound_to_vfio_ap()) continue;
+            *out++ = apqn;
+            while (next != last && next->apqn < apqn)
+                ++next;
+            const bool missing = next == last || next->apqn != apqn;
+            if (!missing && next->bound_to_vfio_ap()) continue;
             // A missing queue outranks an unbound one: binding what is there would not be enough.
-            if (queue == nullptr) {
+            if (missing) {
                 adapter.reason = FilteredAdapter::Reason::queue_missing;
             } else if (adapter.reason != FilteredAdapter::Reason::queue_missing) {
                 adapter.reason = FilteredAdapter::Reason::queue_not_bound;
             }
             adapter.culprits.push_back(apqn);
         }
-        if (!adapter.culprits.empty()) {
-            filtered.push_back(std::move(adapter));
-            continue;
-        }
-        for (const auto apqi : domains)
-            queues.emplace_back(apid, apqi);
+        if (adapter.culprits.empty()) continue;
+        out = first;
+        filtered.push_back(std::move(adapter));
     }
+    queues.resize(static_cast<std::size_t>(out - queues.data()));
     return queues;
 }
 
@@ -50,6 +56,20 @@ bool has_adapter(const std::vector<Apqn>& queues, unsigned apid) {
 }
 
 }  // namespace
+
+std::string to_text(const FilteredAdapter& adapter) {
+    switch (adapter.reason) {
+        case FilteredAdapter::Reason::not_in_host:
+            return "the host has not got it";
+        case FilteredAdapter::Reason::queue_missing:
+            return "queue " + adapter.culprits.front().to_string() + " does not exist";
+        case FilteredAdapter::Reason::queue_not_bound:
+            return "queue " + adapter.culprits.front().to_string() + " is not bound to vfio_ap";
+        case FilteredAdapter::Reason::unknown:
+            break;
+    }
+    return "the kernel gives no reason; a queue may have failed its reset";
+}
 
 GuestMatrix guest_matrix_of(const Inventory& inventory, const Mdev& mdev) {
     GuestMatrix result;

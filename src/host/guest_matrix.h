@@ -22,6 +22,9 @@ struct FilteredAdapter {
     std::vector<Apqn> culprits;  ///< the queues that are missing or not bound
 };
 
+/// Why, as the end of a sentence: `queue 06.0047 is not bound to vfio_ap`.
+std::string to_text(const FilteredAdapter& adapter);
+
 /// The matrix that a guest really has.
 struct GuestMatrix {
     enum class Origin : std::uint8_t {

@@ -95,6 +95,20 @@ bool Inventory::has_feature(std::string_view word) const {
     return std::find(vfio_ap->features->begin(), vfio_ap->features->end(), word) != vfio_ap->features->end();
 }
 
+std::optional<bool> Inventory::kernel_migrates() const {
+    const auto has_attribute = [](const Mdev& mdev) { return mdev.migratable.has_value(); };
+    if (has_feature(feature_migratable) || std::any_of(mdevs.begin(), mdevs.end(), has_attribute))
+        return true;
+    if (vfio_ap && !vfio_ap->features && find_unreadable("devices/vfio_ap/matrix/features") != nullptr)
+        return {};
+    return false;
+}
+
+std::optional<bool> Inventory::qemu_migrates() const {
+    if (!qemu) return {};
+    return qemu->vfio_ap_migration;
+}
+
 void Inventory::sort() {
     const auto by = [](auto& items, auto projection) {
         std::sort(items.begin(), items.end(),
@@ -110,14 +124,6 @@ bool operator==(const Inventory& a, const Inventory& b) {
     return a.ap == b.ap && a.vfio_ap == b.vfio_ap && a.prot_virt_guest == b.prot_virt_guest &&
            a.prot_virt_host == b.prot_virt_host && a.qemu == b.qemu && a.cards == b.cards &&
            a.queues == b.queues && a.mdevs == b.mdevs && a.unreadable == b.unreadable;
-}
-
-std::optional<Hwinfo> hwinfo_of(const Queue& queue, const Card* card) {
-    if (card == nullptr) return {};
-    const auto functions = queue.ap_functions ? queue.ap_functions : card->ap_functions;
-    const auto type = card->raw_hwtype ? card->raw_hwtype : card->hwtype;
-    if (!functions || !type || *type > 255) return {};
-    return Hwinfo::from_sysfs(*functions, static_cast<std::uint8_t>(*type));
 }
 
 std::string card_path(unsigned apid) {

@@ -175,6 +175,9 @@ struct Inventory {
         location;  ///< where this came from: `sysfs:/sys`, `snapshot:/a/b.json`; the same text, the same host
     bool complete = true;  ///< false: cards and queues only as far as one guest's check needs them
 
+    /// In a partial inventory: the driver has queues, whether they are in it or not.
+    bool vfio_ap_has_queues = false;
+
     std::optional<ApBus> ap;              ///< empty: this Linux has no AP bus
     std::optional<VfioAp> vfio_ap;        ///< empty: the driver is not loaded
     std::optional<bool> prot_virt_guest;  ///< this Linux is a Secure Execution guest
@@ -192,6 +195,11 @@ struct Inventory {
     [[nodiscard]] const Unreadable* find_unreadable(std::string_view path) const;
     /// The vfio_ap driver advertises `word`.
     [[nodiscard]] bool has_feature(std::string_view word) const;
+    /// Whether the kernel can migrate a vfio-ap device: the driver says so, or its mdevs have the attribute
+    /// of patch version v1. Nothing where the driver's features could not be read.
+    [[nodiscard]] std::optional<bool> kernel_migrates() const;
+    /// Whether QEMU can migrate an attached vfio-ap device; nothing where it is not known.
+    [[nodiscard]] std::optional<bool> qemu_migrates() const;
     /// Brings everything into the order that the members promise.
     void sort();
 };
@@ -202,7 +210,13 @@ bool operator==(const Inventory& a, const Inventory& b);
 
 /// TAPQ hwinfo of a queue as far as sysfs tells it: `ap_functions` of the queue, else of its card, and the
 /// card's `raw_hwtype`, else `hwtype`. Empty when either half is unknown.
-std::optional<Hwinfo> hwinfo_of(const Queue& queue, const Card* card);
+inline std::optional<Hwinfo> hwinfo_of(const Queue& queue, const Card* card) {
+    if (card == nullptr) return {};
+    const auto& functions = queue.ap_functions ? queue.ap_functions : card->ap_functions;
+    const auto& type = card->raw_hwtype ? card->raw_hwtype : card->hwtype;
+    if (!functions || !type || *type > 255) return {};
+    return Hwinfo::from_sysfs(*functions, static_cast<std::uint8_t>(*type));
+}
 
 /// Paths relative to the sysfs root, as Unreadable::path has them.
 std::string card_path(unsigned apid);

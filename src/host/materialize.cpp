@@ -57,6 +57,7 @@ class Directory {
     Directory& operator=(Directory&&) = delete;
 
     [[nodiscard]] int fd() const { return fd_; }
+    [[nodiscard]] const std::string& path() const { return path_; }
     [[nodiscard]] std::string path_of(std::string_view name) const {
         return fmt::format("{}/{}", path_, name);
     }
@@ -157,8 +158,8 @@ void clear(int fd, const std::string& path) {
         if (::unlinkat(fd, name.c_str(), 0) == 0) continue;
         const int below = ::openat(fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (below >= 0) {
-            const Directory directory{below, path + '/' + name};
-            clear(directory.fd(), directory.path_of(""));
+            const Directory directory{below, fmt::format("{}/{}", path, name)};
+            clear(directory.fd(), directory.path());
         }
         ::unlinkat(fd, name.c_str(), AT_REMOVEDIR);
     }

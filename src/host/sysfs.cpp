@@ -270,21 +270,28 @@ class Reader {
         auto wanted = queues;
         const auto mdev = std::find_if(inventory_.mdevs.begin(), inventory_.mdevs.end(),
                                        [&](const Mdev& m) { return m.uuid == uuid; });
-        Apqn witness;
-        bool has_witness = false;
+        std::optional<Apqn> witness;
         if (mdev != inventory_.mdevs.end()) {
             const auto assigned = mdev->matrix();
             wanted.insert(wanted.end(), assigned.begin(), assigned.end());
-            if (mdev->guest_matrix && !mdev->guest_matrix->empty()) {
+            if (mdev->guest_matrix) {
                 wanted.insert(wanted.end(), mdev->guest_matrix->begin(), mdev->guest_matrix->end());
-                // One queue tells whether the mdev is in use: `status` takes two locks of the whole driver.
-                witness = mdev->guest_matrix->front();
-                has_witness = true;
             }
+            // One queue tells whether the mdev is in use: `status` takes two locks of the whole driver.
+            const auto& passed = mdev->guest_matrix ? *mdev->guest_matrix : assigned;
+            if (!passed.empty()) witness = passed.front();
         }
         std::sort(wanted.begin(), wanted.end());
         wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
-        read_some_devices(wanted, has_witness ? &witness : nullptr);
+        read_some_devices(wanted, witness);
+        // With no queue left to vfio_ap by the masks, those that it has are overridden.
+        if (inventory_.ap && inventory_.ap->apmask == Mask::all() && inventory_.ap->aqmask == Mask::all() &&
+            vfio_ap_driver_) {
+            for_each_name(vfio_ap_driver_, [this](std::string_view name) {
+                inventory_.vfio_ap_has_queues =
+                    inventory_.vfio_ap_has_queues || Apqn::parse(name).has_value();
+            });
+        }
         return finish();
     }
 
@@ -491,7 +498,7 @@ class Reader {
         }
     }
 
-    void read_some_devices(const std::vector<Apqn>& wanted, const Apqn* witness) {
+    void read_some_devices(const std::vector<Apqn>& wanted, std::optional<Apqn> witness) {
         const auto devices = open_directory(root_, "devices/ap");
         if (!devices) return;
         if (wanted.size() > few_queues && vfio_ap_driver_) {
@@ -508,11 +515,8 @@ class Reader {
                 if (card) read_card(card, apqn.apid(), false, false);
             }
             if (!card) continue;
-            const QueueScope scope{.se = false,
-                                   .override = false,
-                                   .online = false,
-                                   .costly = true,
-                                   .status = witness != nullptr && apqn == *witness};
+            const QueueScope scope{
+                .se = false, .override = false, .online = false, .costly = true, .status = apqn == witness};
             read_queue(card, apqn, scope);
         }
     }
@@ -565,8 +569,12 @@ class Reader {
         if (!queue.config && !exists_at(card, name.c_str())) return note_vanished(card, name, records);
         queue.chkstop = read(card, in_queue("chkstop"), parse_flag, "0 or 1");
         queue.driver = driver_of(card, name.c_str(), apqn, in_queue("driver"));
-        if (scope.online) queue.online = read(card, in_queue("online"), parse_flag, "0 or 1");
-        if (scope.se) {
+        // Of the zcrypt drivers only.
+        if (scope.online && !queue.bound_to_vfio_ap())
+            queue.online = read(card, in_queue("online"), parse_flag, "0 or 1");
+        // Only where this Linux is known to be no Secure Execution guest are the attributes known to be
+        // absent.
+        if (scope.se && inventory_.prot_virt_guest != false) {
             queue.se_bind = read(card, in_queue("se_bind"), parse_se_bind, "-, bound or unbound")
                                 .value_or(SeBind::absent);
             if (const auto association =
@@ -575,7 +583,8 @@ class Reader {
                 queue.association = association->index;
             }
         }
-        if (scope.status) {
+        // Of vfio_ap only.
+        if (scope.status && queue.bound_to_vfio_ap()) {
             queue.status =
                 read(card, in_queue("status"), parse_queue_status, "unassigned, assigned or in use")
                     .value_or(QueueStatus::absent);
@@ -664,8 +673,9 @@ class Reader {
 
     void read_mdev(const Directory& directory, Mdev& mdev, bool everything) {
         read_assigned(directory, mdev, everything);
-        if (!everything) return;
+        // Of every mdev: it tells which driver the host has.
         mdev.migratable = read(directory, "migratable", parse_flag, "0 or 1");
+        if (!everything) return;
         if (auto matrix = read(directory, "guest_matrix", parse_matrix, "lines XX.YYYY", matrix_bytes)) {
             mdev.guest_matrix = std::move(matrix->queues);
         }
@@ -707,9 +717,9 @@ class Reader {
     std::optional<Config> read_config(const Directory& directory) {
         auto config = read(directory, "ap_config", parse_config, "three masks");
         for (int attempt = 0; config && attempt < read_again; ++attempt) {
-            auto again = read(directory, "ap_config", parse_config, "three masks");
+            const auto again = read(directory, "ap_config", parse_config, "three masks");
             if (again == config) return config;
-            config = std::move(again);
+            config = again;
         }
         if (config) record(directory, "ap_config", 0, "kept changing while it was read");
         return {};
@@ -738,7 +748,7 @@ std::string host_name(const std::string& path) {
     auto end = path.size();
     while (true) {
         const auto slash = path.rfind('/', end - 1);
-        const auto part = path.substr(slash + 1, end - slash - 1);
+        auto part = path.substr(slash + 1, end - slash - 1);
         if (part != "sys" && !part.empty()) return part;
         if (slash == 0 || slash == std::string::npos) return path;
         end = slash;

@@ -32,6 +32,8 @@ class SysfsRoot {
     ~SysfsRoot();
     SysfsRoot(const SysfsRoot&) = delete;
     SysfsRoot& operator=(const SysfsRoot&) = delete;
+    SysfsRoot(SysfsRoot&&) = delete;
+    SysfsRoot& operator=(SysfsRoot&&) = delete;
 
     /// Inventory::name and Inventory::location of what is read here.
     [[nodiscard]] const std::string& name() const { return identity_.name; }

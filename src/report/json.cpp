@@ -27,11 +27,11 @@ Json domains_json(const std::vector<std::uint8_t>& domains) {
 }
 
 Json text_or_null(const std::string& text) {
-    return text.empty() ? Json{nullptr} : Json(text);
+    return text.empty() ? Json(nullptr) : Json(text);
 }
 
 Json uuid_or_null(const std::optional<Uuid>& uuid) {
-    return uuid ? Json(uuid->to_string()) : Json{nullptr};
+    return uuid ? Json(uuid->to_string()) : Json(nullptr);
 }
 
 Json host_json(const ReportHost& host) {
@@ -64,15 +64,15 @@ std::string render_json(const Report& report) {
         findings.push_back(finding_json(finding));
     Json prediction;
     prediction["errno"] =
-        report.prediction.error ? Json(errno_name(*report.prediction.error)) : Json{nullptr};
-    prediction["virsh"] = report.prediction.virsh ? Json(*report.prediction.virsh) : Json{nullptr};
+        report.prediction.error ? Json(errno_name(*report.prediction.error)) : Json(nullptr);
+    prediction["virsh"] = report.prediction.virsh ? Json(*report.prediction.virsh) : Json(nullptr);
     prediction["kernel_messages"] = predicted_kernel_log(report);
     Json document;
     document["schema"] = report_schema;
     document["verdict"] = to_text(report.verdict);
     document["mode"] = to_text(report.mode);
     document["mode_reason"] = text_or_null(report.mode_reason);
-    document["profile"] = report.profile ? Json(to_text(*report.profile)) : Json{nullptr};
+    document["profile"] = report.profile ? Json(to_text(*report.profile)) : Json(nullptr);
     document["guest"] = {{"name", report.guest.name},
                          {"uuid", uuid_or_null(report.guest.uuid)},
                          {"mdev", uuid_or_null(report.guest.mdev)}};

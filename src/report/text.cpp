@@ -15,6 +15,8 @@ constexpr std::size_t folded_queues = 6;
 constexpr std::size_t folded_kernel_lines = 4;
 constexpr std::size_t folded_commands = 8;
 constexpr std::string_view indent = "  ";
+/// Of `what`, `queues`, `do` and the like, with their indentation.
+constexpr std::size_t label_width = 11;
 
 enum class Style : std::uint8_t { bold, error, warning, info, good, faint };
 
@@ -142,6 +144,8 @@ class Writer {
 
     [[nodiscard]] std::string where(Side side) const {
         if (side == Side::both) return "both hosts";
+        if (report_.source.name == report_.destination.name)
+            return side == Side::source ? "the source" : "the destination";
         return side == Side::source ? report_.source.name : report_.destination.name;
     }
 
@@ -154,26 +158,26 @@ class Writer {
                                                                : Style::info;
             const auto label = to_text(severity);
             text_ += styled(style, label);
-            text_.append(9 - label.size(), ' ');
+            text_.append(label_width - label.size(), ' ');
             text_ += styled(Style::bold, rule(finding.rule).name) + '\n';
             details(finding);
         }
     }
 
     void details(const Finding& finding) {
-        paragraph("  what   ", finding.message, 9);
+        paragraph("  what     ", finding.message, label_width);
         if (!finding.queues.empty())
-            list("  queues ", finding.queues.size(),
+            list("  queues   ", finding.queues.size(),
                  [&](std::size_t i) { return finding.queues[i].to_string(); });
         if (!finding.control_domains.empty()) {
-            list("  domains", finding.control_domains.size(),
+            list("  control  ", finding.control_domains.size(),
                  [&](std::size_t i) { return domain_text(finding.control_domains[i]); });
         }
-        paragraph("  why    ", rule(finding.rule).why, 9);
-        kernel("  kernel ", kernel_messages(finding));
+        paragraph("  why      ", rule(finding.rule).why, label_width);
+        kernel("  kernel   ", kernel_messages(finding));
         for (const auto& remedy : finding.remedies) {
-            paragraph("  do     ", fmt::format("on {}: {}", where(remedy.host), remedy.text), 9);
-            verbatim(remedy.commands, folded_commands, "           ");
+            paragraph("  do       ", fmt::format("on {}: {}", where(remedy.host), remedy.text), label_width);
+            verbatim(remedy.commands, folded_commands, "             ");
         }
     }
 
@@ -185,7 +189,7 @@ class Writer {
         for (std::size_t i = 0; i < shown; ++i)
             words += (i == 0 ? "" : " ") + name(i);
         if (folded) words += fmt::format(" … +{} more", size - shown);
-        paragraph(fmt::format("{:<9}", label), words, 9);
+        paragraph(label, words, label_width);
     }
 
     void kernel(std::string_view label, const std::vector<std::string>& lines) {
@@ -194,8 +198,8 @@ class Writer {
         const bool folded = !options_.all_queues && lines.size() > folded_kernel_lines + 1;
         const std::size_t shown = folded ? folded_kernel_lines : lines.size();
         for (std::size_t i = 0; i < shown; ++i)
-            text_ += fmt::format("{}{}\n", i == 0 ? "" : "         ", terminal_safe(lines[i]));
-        if (folded) text_ += fmt::format("         … +{} more\n", lines.size() - shown);
+            text_ += fmt::format("{}{}\n", i == 0 ? "" : "           ", terminal_safe(lines[i]));
+        if (folded) text_ += fmt::format("           … +{} more\n", lines.size() - shown);
     }
 
     void verbatim(const std::vector<std::string>& lines, std::size_t most, std::string_view margin) {

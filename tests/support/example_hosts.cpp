@@ -297,6 +297,15 @@ std::vector<Inventory> example_hosts() {
             lpar_a(),    lpar_b(),       lpar_c()};
 }
 
+Inventory largest_host() {
+    const auto all = range(0, ap_devices);
+    HostBuilder host{"largest"};
+    host.kernel(Kernel::newest).cards(all, "CEX8C").domains(all).bind_to_vfio_ap();
+    for (const auto apid : all)
+        host.master_keys(apid, cca_keys(apid));
+    return host.mdev(example_mdev).assign(all, all, all).in_use().build();
+}
+
 std::string example_text(const Inventory& host) {
     std::ostringstream out;
     write_snapshot(out, host, example_time);

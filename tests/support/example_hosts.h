@@ -18,6 +18,9 @@ inline constexpr std::string_view example_mdev = "62177883-f1bb-47f0-914d-32a22e
 /// All of them; Inventory::name is the name of the file, without `.json`.
 std::vector<Inventory> example_hosts();
 
+/// 65,536 queues with master keys, all of them one guest's: as large as a host can be.
+Inventory largest_host();
+
 /// The text of the file.
 std::string example_text(const Inventory& host);
 

@@ -7,10 +7,20 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <ostream>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
+
+namespace vfioap {
+
+/// Its name: what GoogleTest prints of a parameter.
+inline void PrintTo(const Inventory& host, std::ostream* out) {
+    *out << host.name;
+}  // NOLINT(readability-identifier-naming)
+
+}  // namespace vfioap
 
 namespace vfioap::test {
 

@@ -6,6 +6,8 @@
 
 #include <cstdio>
 #include <exception>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,9 +20,10 @@ namespace {
 
 constexpr const char* usage =
     "usage: vfioap-make-hosts write DIR              the example hosts, as DIR/NAME.json\n"
+    "       vfioap-make-hosts largest FILE           a host with 65,536 queues\n"
+    "       vfioap-make-hosts load FILE              reads it and prints the most memory used, in kB\n"
     "       vfioap-make-hosts materialize FILE DIR   a sysfs root from a snapshot\n"
-    "       vfioap-make-hosts table FILE             cards and queues: NAME TYPE DRIVER, as lszcrypt shows "
-    "them\n";
+    "       vfioap-make-hosts table FILE             cards and queues: NAME TYPE DRIVER\n";
 
 void write(const std::string& directory) {
     for (const auto& host : vfioap::test::example_hosts())
@@ -43,6 +46,18 @@ void table(const std::string& file) {
     }
 }
 
+/// `VmHWM`, not ru_maxrss: that one starts with what the parent had.
+std::string most_memory() {
+    std::ifstream status{"/proc/self/status"};
+    for (std::string line; std::getline(status, line);) {
+        std::istringstream words{line};
+        std::string name;
+        std::string number;
+        if (words >> name >> number && name == "VmHWM:") return number;
+    }
+    return "unknown";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -54,6 +69,11 @@ int main(int argc, char** argv) {
             vfioap::materialize(vfioap::load_snapshot(words[1]), words[2]);
         } else if (words.size() == 2 && words[0] == "table") {
             table(words[1]);
+        } else if (words.size() == 2 && words[0] == "largest") {
+            vfioap::save_snapshot(words[1], vfioap::test::largest_host(), vfioap::test::example_time);
+        } else if (words.size() == 2 && words[0] == "load") {
+            const auto host = vfioap::load_snapshot(words[1]);
+            fmt::print("{} queues, {} kB\n", host.queues.size(), most_memory());
         } else {
             std::fputs(usage, stderr);
             return 2;

@@ -22,6 +22,8 @@ class TemporaryDirectory {
     }
     TemporaryDirectory(const TemporaryDirectory&) = delete;
     TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+    TemporaryDirectory(TemporaryDirectory&&) = delete;
+    TemporaryDirectory& operator=(TemporaryDirectory&&) = delete;
 
     [[nodiscard]] const std::string& path() const { return path_; }
 

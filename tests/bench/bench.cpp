@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What reading and judging cost, each beside the least that could do it. tools/bench prints the ratios.
+#include "compat/check.h"
+#include "host/materialize.h"
+#include "host/snapshot.h"
+#include "host/sysfs.h"
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <random>
+#include <sstream>
+#include <string>
+
+#include <benchmark/benchmark.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/host_builder.h"
+
+namespace vfioap {
+namespace {
+
+namespace fs = std::filesystem;
+using test::HostBuilder;
+
+constexpr const char* mdev_name = "62177883-f1bb-47f0-914d-32a22e3a8804";
+const Uuid mdev = test::uuid(mdev_name);
+
+HostBuilder::Numbers first(unsigned count) {
+    HostBuilder::Numbers numbers;
+    for (unsigned i = 0; i < count; ++i)
+        numbers.push_back(static_cast<std::uint8_t>(i));
+    return numbers;
+}
+
+/// All queues bound to vfio_ap; a guest with as many of them as are asked for.
+Inventory host(unsigned adapters, unsigned domains, unsigned guest_adapters, unsigned guest_domains) {
+    return HostBuilder("lpar1")
+        .z16()
+        .cards(first(adapters), "CEX8C")
+        .domains(first(domains))
+        .free_adapters(first(adapters))
+        .mdev(mdev_name)
+        .assign(first(guest_adapters), first(guest_domains), first(guest_domains))
+        .build();
+}
+
+/// The sysfs roots, made once, in memory.
+class Roots {
+  public:
+    Roots() {
+        std::string name = "/dev/shm/vfioap-bench-XXXXXX";
+        top_ =
+            ::mkdtemp(name.data()) != nullptr ? name : fs::temp_directory_path().string() + "/vfioap-bench";
+        fs::create_directories(top_);
+    }
+    ~Roots() {
+        std::error_code ignored;
+        fs::remove_all(top_, ignored);
+    }
+    Roots(const Roots&) = delete;
+    Roots& operator=(const Roots&) = delete;
+
+    const std::string& get(unsigned adapters, unsigned domains) {
+        auto& path = paths_[{adapters, domains}];
+        if (path.empty()) {
+            path = top_ + '/' + std::to_string(adapters) + 'x' + std::to_string(domains);
+            // The guest of the medium host has 44 queues.
+            materialize(host(adapters, domains, std::min(adapters, 4U), std::min(domains, 11U)), path);
+        }
+        return path;
+    }
+
+  private:
+    std::string top_;
+    std::map<std::pair<unsigned, unsigned>, std::string> paths_;
+};
+
+Roots& roots() {
+    static Roots all;
+    return all;
+}
+
+// The floor: plain C that reads the same attributes and keeps nothing.
+
+std::size_t floor_read(int directory, const char* path) {
+    std::array<char, 4096> buffer;
+    const int fd = ::openat(directory, path, O_RDONLY);
+    if (fd < 0) return 0;
+    const ssize_t size = ::read(fd, buffer.data(), buffer.size());
+    ::close(fd);
+    return size > 0 ? static_cast<std::size_t>(size) : 0;
+}
+
+std::size_t floor_queue(int card, const char* name, bool for_guest) {
+    std::array<char, 64> path;
+    std::array<char, 256> target;
+    std::size_t sum = 0;
+    const auto attribute = [&](const char* what) {
+        std::snprintf(path.data(), path.size(), "%s/%s", name, what);
+        return floor_read(card, path.data());
+    };
+    sum += attribute("config");
+    sum += attribute("chkstop");
+    std::snprintf(path.data(), path.size(), "%s/driver", name);
+    sum += static_cast<std::size_t>(::readlinkat(card, path.data(), target.data(), target.size()));
+    if (for_guest) {
+        sum += attribute("ap_functions");
+        sum += attribute("mkvps");
+    } else {
+        sum += attribute("driver_override");
+    }
+    return sum;
+}
+
+std::size_t floor_card(int card, bool whole) {
+    std::size_t sum = 0;
+    for (const char* const name : {"hwtype", "raw_hwtype", "ap_functions", "config", "chkstop"})
+        sum += floor_read(card, name);
+    if (whole) {
+        for (const char* const name : {"depth", "max_msg_size", "type", "online"})
+            sum += floor_read(card, name);
+    }
+    return sum;
+}
+
+std::size_t floor_bus(int root) {
+    std::size_t sum = 0;
+    for (const char* const name :
+         {"bus/ap/apmask", "bus/ap/aqmask", "bus/ap/ap_adapter_mask", "bus/ap/ap_usage_domain_mask",
+          "bus/ap/ap_control_domain_mask", "bus/ap/ap_max_adapter_id", "bus/ap/ap_max_domain_id",
+          "bus/ap/bindings", "bus/ap/features", "bus/ap/scans", "devices/vfio_ap/matrix/features",
+          "firmware/uv/prot_virt_guest", "firmware/uv/prot_virt_host"}) {
+        sum += floor_read(root, name);
+    }
+    for (const char* const name :
+         {"matrix", "guest_matrix", "control_domains", "ap_config", "ap_config", "migratable"}) {
+        sum += floor_read(root, (std::string{"devices/vfio_ap/matrix/"} + mdev_name + '/' + name).c_str());
+    }
+    return sum;
+}
+
+std::size_t floor_inventory(const std::string& path) {
+    const int root = ::open(path.c_str(), O_RDONLY | O_DIRECTORY);
+    std::size_t sum = floor_bus(root);
+    const int devices = ::openat(root, "devices/ap", O_RDONLY | O_DIRECTORY);
+    DIR* const cards = ::fdopendir(devices);
+    while (const dirent* const card = ::readdir(cards)) {
+        if (std::string_view{card->d_name}.substr(0, 4) != "card") continue;
+        const int fd = ::openat(devices, card->d_name, O_RDONLY | O_DIRECTORY);
+        sum += floor_card(fd, true);
+        DIR* const queues = ::fdopendir(::dup(fd));
+        while (const dirent* const queue = ::readdir(queues)) {
+            if (queue->d_name[0] != '.' && queue->d_name[2] == '.')
+                sum += floor_queue(fd, queue->d_name, false);
+        }
+        ::closedir(queues);
+        ::close(fd);
+    }
+    ::closedir(cards);
+    ::close(root);
+    return sum;
+}
+
+std::size_t floor_guest(const std::string& path, const std::vector<Apqn>& queues) {
+    const int root = ::open(path.c_str(), O_RDONLY | O_DIRECTORY);
+    std::size_t sum = floor_bus(root);
+    int card = -1;
+    int open_card = -1;
+    for (const auto apqn : queues) {
+        if (apqn.apid() != open_card) {
+            if (card >= 0) ::close(card);
+            open_card = apqn.apid();
+            card = ::openat(root, card_path(apqn.apid()).c_str(), O_RDONLY | O_DIRECTORY);
+            sum += floor_card(card, false);
+        }
+        sum += floor_queue(card, apqn.to_string().c_str(), true);
+    }
+    ::close(card);
+    ::close(root);
+    return sum;
+}
+
+void inventory_floor(benchmark::State& state) {
+    const auto& path =
+        roots().get(static_cast<unsigned>(state.range(0)), static_cast<unsigned>(state.range(1)));
+    for (auto _ : state)
+        benchmark::DoNotOptimize(floor_inventory(path));
+}
+
+void inventory(benchmark::State& state) {
+    const SysfsRoot root{
+        roots().get(static_cast<unsigned>(state.range(0)), static_cast<unsigned>(state.range(1)))};
+    for (auto _ : state)
+        benchmark::DoNotOptimize(root.read_all(Depth::state));
+}
+
+void guest_floor(benchmark::State& state) {
+    const auto& path =
+        roots().get(static_cast<unsigned>(state.range(0)), static_cast<unsigned>(state.range(1)));
+    const auto queues = host(static_cast<unsigned>(state.range(0)), static_cast<unsigned>(state.range(1)), 4,
+                             std::min<unsigned>(static_cast<unsigned>(state.range(1)), 11))
+                            .mdevs[0]
+                            .matrix();
+    for (auto _ : state)
+        benchmark::DoNotOptimize(floor_guest(path, queues));
+}
+
+void guest(benchmark::State& state) {
+    const SysfsRoot root{
+        roots().get(static_cast<unsigned>(state.range(0)), static_cast<unsigned>(state.range(1)))};
+    for (auto _ : state)
+        benchmark::DoNotOptimize(root.read_for(mdev, {}));
+}
+
+/// Peak resident memory of a child that does `work`, in kilobytes.
+template <typename Work>
+long peak_of(Work work) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        work();
+        ::_exit(0);
+    }
+    rusage usage{};
+    ::wait4(child, nullptr, 0, &usage);
+    return usage.ru_maxrss;
+}
+
+/// A process of its own, since a child starts with the memory of its parent.
+void peak_memory(benchmark::State& state) {
+    const auto& path = roots().get(256, 256);
+    for (auto _ : state) {
+        state.counters["peak_KiB"] = static_cast<double>(
+            peak_of([&] { ::execl("/proc/self/exe", "bench", "--read-all", path.c_str(), nullptr); }));
+    }
+}
+
+Guest the_guest() {
+    return Guest{"guest1", {}, {mdev}};
+}
+
+/// 65,536 queues against 65,536, all equal.
+void check_equal(benchmark::State& state) {
+    auto here = host(256, 256, 256, 256);
+    auto there = here;
+    here.location = "a";
+    there.location = "b";
+    const auto source = describe_source(the_guest(), here);
+    const CheckOptions options{static_cast<Mode>(state.range(0)), Profile::restore};
+    std::size_t findings = 0;
+    for (auto _ : state) {
+        const auto report = check(the_guest(), source, there, options);
+        findings = report.findings.size();
+        benchmark::DoNotOptimize(findings);
+    }
+    state.counters["findings"] = static_cast<double>(findings);
+}
+
+/// Every queue differs in everything; `range(1)`: the values, too, differ from queue to queue.
+void check_worst(benchmark::State& state) {
+    auto here = host(256, 256, 256, 256);
+    auto there = here;
+    here.location = "a";
+    there.location = "b";
+    std::mt19937 random{1};
+    for (auto& card : here.cards)
+        card.raw_hwtype = 14;
+    for (auto& card : there.cards)
+        card.raw_hwtype = 10;
+    for (auto& queue : here.queues) {
+        queue.ap_functions = state.range(1) == 0 ? 0xf280'4000U : 0xf200'4000U | (random() & 0x00ff'0000U);
+        queue.detail = std::make_shared<QueueDetail>(
+            QueueDetail{{}, test::cca_keys(state.range(1) == 0 ? 1 : random() % 256), {}});
+    }
+    for (auto& queue : there.queues) {
+        queue.ap_functions = state.range(1) == 0 ? 0x0d40'8000U : 0x0d00'8000U | (random() & 0x00ff'0000U);
+        queue.detail = std::make_shared<QueueDetail>(QueueDetail{{}, test::cca_keys(2), {}});
+        queue.driver = "cex4queue";
+        queue.config = false;
+        queue.chkstop = true;
+    }
+    const auto source = describe_source(the_guest(), here);
+    const CheckOptions options{static_cast<Mode>(state.range(0)), Profile::restore};
+    std::size_t findings = 0;
+    for (auto _ : state) {
+        const auto report = check(the_guest(), source, there, options);
+        findings = report.findings.size();
+        benchmark::DoNotOptimize(findings);
+    }
+    state.counters["findings"] = static_cast<double>(findings);
+}
+
+void snapshot_write(benchmark::State& state) {
+    const auto big = host(256, 256, 4, 11);
+    for (auto _ : state) {
+        std::ostringstream out;
+        write_snapshot(out, big, "");
+        benchmark::DoNotOptimize(out);
+    }
+}
+
+void snapshot_read(benchmark::State& state) {
+    std::ostringstream out;
+    write_snapshot(out, host(256, 256, 4, 11), "");
+    const auto text = out.str();
+    for (auto _ : state) {
+        std::istringstream in{text};
+        benchmark::DoNotOptimize(read_snapshot(in, "bench"));
+    }
+}
+
+constexpr auto native = static_cast<long>(Mode::native);
+constexpr auto detached = static_cast<long>(Mode::detached);
+
+BENCHMARK(inventory_floor)->Args({4, 6})->Args({60, 85})->Args({256, 256})->Unit(benchmark::kMicrosecond);
+BENCHMARK(inventory)->Args({4, 6})->Args({60, 85})->Args({256, 256})->Unit(benchmark::kMicrosecond);
+BENCHMARK(guest_floor)->Args({4, 6})->Args({60, 85})->Args({256, 256})->Unit(benchmark::kMicrosecond);
+BENCHMARK(guest)->Args({4, 6})->Args({60, 85})->Args({256, 256})->Unit(benchmark::kMicrosecond);
+BENCHMARK(peak_memory)->Iterations(1)->Unit(benchmark::kMillisecond);
+BENCHMARK(check_equal)->Arg(native)->Arg(detached)->Unit(benchmark::kMillisecond);
+BENCHMARK(check_worst)
+    ->Args({native, 0})
+    ->Args({native, 1})
+    ->Args({detached, 0})
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(snapshot_write)->Unit(benchmark::kMillisecond);
+BENCHMARK(snapshot_read)->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace vfioap
+
+int main(int argc, char** argv) {
+    if (argc == 3 && std::string_view{argv[1]} == "--read-all") {
+        const auto inventory = vfioap::SysfsRoot{argv[2]}.read_all(vfioap::Depth::full);
+        return inventory.queues.size() == vfioap::ap_queues ? 0 : 1;
+    }
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+    benchmark::RunSpecifiedBenchmarks();
+    return 0;
+}

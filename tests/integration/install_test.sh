@@ -1,0 +1,31 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What cmake --install puts where: all that the manual pages name, and nothing that only tests need.
+# usage: install_test.sh CMAKE BUILD-DIRECTORY
+set -euo pipefail
+prefix=$(mktemp -d)
+trap 'rm -rf "$prefix"' EXIT
+if ! "$1" --install "$2" --prefix "$prefix" >"$prefix.log" 2>&1; then
+    cat "$prefix.log"
+    rm -f "$prefix.log"
+    exit 1
+fi
+rm -f "$prefix.log"
+
+failed=0
+for file in bin/vfioap-check bin/vfioapctl \
+    share/man/man1/vfioap-check.1 share/man/man1/vfioapctl.1 \
+    share/man/man5/vfioap-snapshot.5 share/man/man7/vfioap-rules.7 \
+    share/bash-completion/completions/vfioap-check share/bash-completion/completions/vfioapctl \
+    share/vfioap/vfioap-{report,snapshot,status}.schema.json \
+    share/doc/vfioap/README.md share/doc/vfioap/LICENSE; do
+    [[ -s $prefix/$file ]] || { echo "$file is missing"; failed=1; }
+done
+# The installed program runs without the tree that it was built in.
+"$prefix/bin/vfioapctl" --version | grep -qE '^vfioapctl [0-9]+\.[0-9]+\.[0-9]+$' || { echo "vfioapctl does not run"; failed=1; }
+if find "$prefix" -name '*test*' -o -name '*fake*' -o -name '*bench*' | grep .; then
+    echo "belongs to the tests only"
+    failed=1
+fi
+[[ $failed -eq 0 ]] && echo "all is where it belongs"
+exit "$failed"
