@@ -18,11 +18,13 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <utility>
 
 #include <fmt/format.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 namespace vfioap::test {
 namespace {
@@ -32,7 +34,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view host_driver = "cex4queue";
 constexpr std::size_t guest_matrix_page = 512;
 
-/// What a root holds: a file's text, `-> TARGET` of a link, `/` for a directory.
+/// What a directory holds: a file's text, `-> TARGET` of a link, `/` for a directory.
 using Tree = std::map<std::string, std::string>;
 
 std::string text_of(const fs::path& file) {
@@ -46,10 +48,7 @@ void write_file(const fs::path& file, std::string_view text) {
     if (!out.flush()) throw std::runtime_error{"cannot write " + file.string()};
 }
 
-bool is_file(const std::string& entry) {
-    return entry != "/" && !entry.starts_with("-> ");
-}
-
+/// Everything below `root`, with paths from there.
 Tree tree_of(const fs::path& root) {
     Tree tree;
     for (const auto& item : fs::recursive_directory_iterator{root}) {
@@ -60,28 +59,47 @@ Tree tree_of(const fs::path& root) {
             entry = "/";
         } else {
             // Attributes for writing only; who is not root could not look into them.
-            fs::permissions(item.path(), fs::perms::owner_read, fs::perm_options::add);
+            if (::access(item.path().c_str(), R_OK) != 0)
+                fs::permissions(item.path(), fs::perms::owner_read, fs::perm_options::add);
             entry = text_of(item.path());
         }
     }
     return tree;
 }
 
-/// Makes `root`, which is as `has` says, look like `wanted`, and touches nothing else. What could not be read
-/// in it is in no inventory, so it stays.
-void change(const fs::path& root, const Tree& has, const Tree& wanted,
-            const std::vector<Unreadable>& unreadable) {
-    for (auto entry = has.rbegin(); entry != has.rend(); ++entry) {
-        const auto& path = entry->first;
-        const bool stays = std::any_of(unreadable.begin(), unreadable.end(),
-                                       [&](const Unreadable& item) { return item.path == path; });
-        const auto found = wanted.find(path);
-        const bool same_kind = found != wanted.end() && (found->second == entry->second ||
-                                                         (is_file(found->second) && is_file(entry->second)));
-        if (!stays && !same_kind) fs::remove_all(root / path);
+/// The host's own attributes, its mdevs, and of its cards and queues those that are named.
+Tree tree_of_part(Inventory host, const std::set<Apqn>& queues, const std::set<std::uint8_t>& cards) {
+    std::erase_if(host.queues, [&](const Queue& queue) { return !queues.contains(queue.apqn); });
+    std::erase_if(host.cards, [&](const Card& card) { return !cards.contains(card.apid); });
+    const TemporaryDirectory directory;
+    materialize(host, directory.path());
+    return tree_of(directory.path());
+}
+
+/// Brings a root from one state to another, and touches nothing else. What could not be read in it is in no
+/// inventory, so it stays.
+void change(const fs::path& root, const Inventory& from, const Inventory& to) {
+    std::set<Apqn> queues;
+    std::set<std::uint8_t> cards;
+    for (std::size_t i = 0; i < from.queues.size(); ++i) {
+        if (!(from.queues[i] == to.queues[i])) queues.insert(from.queues[i].apqn);
     }
-    for (const auto& [path, entry] : wanted) {
-        if (const auto found = has.find(path); found != has.end() && found->second == entry) continue;
+    for (std::size_t i = 0; i < from.cards.size(); ++i) {
+        if (!(from.cards[i] == to.cards[i])) cards.insert(from.cards[i].apid);
+    }
+    const auto before = tree_of_part(from, queues, cards);
+    const auto after = tree_of_part(to, queues, cards);
+    for (auto entry = before.rbegin(); entry != before.rend(); ++entry) {
+        const auto found = after.find(entry->first);
+        if (found != after.end() && (found->second == entry->second || !entry->second.starts_with("-> ")))
+            continue;
+        // A driver stays when its last queue goes.
+        std::error_code not_empty;
+        if (!entry->first.starts_with("bus/ap/drivers/") || entry->second != "/")
+            fs::remove(root / entry->first, not_empty);
+    }
+    for (const auto& [path, entry] : after) {
+        if (const auto found = before.find(path); found != before.end() && found->second == entry) continue;
         if (entry == "/") {
             fs::create_directory(root / path);
         } else if (entry.starts_with("-> ")) {
@@ -92,10 +110,34 @@ void change(const fs::path& root, const Tree& has, const Tree& wanted,
     }
 }
 
-Tree materialized(const Inventory& host) {
-    const TemporaryDirectory directory;
-    materialize(host, directory.path());
-    return tree_of(directory.path());
+/// The attributes of a root that a command may write to, and those beside them.
+Tree attributes(const fs::path& root, const Inventory& host) {
+    Tree tree;
+    const auto add = [&](const std::string& path) {
+        if (fs::is_regular_file(root / path)) tree[path] = text_of(root / path);
+    };
+    const auto add_all = [&](const std::string& directory) {
+        if (!fs::is_directory(root / directory)) return;
+        for (const auto& item : fs::directory_iterator{root / directory}) {
+            if (item.is_regular_file()) add(directory + '/' + item.path().filename().string());
+        }
+    };
+    add_all("bus/ap");
+    if (fs::is_directory(root / "bus/ap/drivers")) {
+        for (const auto& driver : fs::directory_iterator{root / "bus/ap/drivers"}) {
+            const auto path = "bus/ap/drivers/" + driver.path().filename().string();
+            tree[path] = "/";
+            add(path + "/unbind");
+        }
+    }
+    for (const auto& card : host.cards)
+        add(card_path(card.apid) + "/config");
+    for (const auto& queue : host.queues)
+        add(queue_path(queue.apqn) + "/driver_override");
+    add_all("devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough");
+    for (const auto& mdev : host.mdevs)
+        add_all(mdev_path(mdev.uuid));
+    return tree;
 }
 
 /// Refuses what was written.
@@ -386,16 +428,10 @@ undefine) rmdir "$STATE/definition-$uuid" ;;
 esac)"},
 }};
 
-/// The answer to a command of which the kernel refused nothing.
-FakeKernel::Answer failed(std::string_view command, int status) {
-    if (status == 0) return {};
-    const int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-    return {exit_status, fmt::format("{}: exit status {}", command, exit_status)};
-}
-
 }  // namespace
 
-FakeKernel::FakeKernel(std::string root) : root_{fs::canonical(root).string()} {
+FakeKernel::FakeKernel(std::string root)
+    : root_{fs::canonical(root).string()}, host_{SysfsRoot{root_}.read_all(Depth::full)} {
     const fs::path state{state_.path()};
     fs::create_directories(state / "etc/modules-load.d");
     fs::create_directory(state / "bin");
@@ -408,26 +444,22 @@ FakeKernel::FakeKernel(std::string root) : root_{fs::canonical(root).string()} {
 }
 
 FakeKernel::Answer FakeKernel::run(std::string_view command) {
-    const SysfsRoot sysfs{root_};
-    auto host = sysfs.read_all(Depth::full);
-    const auto before = tree_of(root_);
-    Stores kernel{host, in_use_};
-
+    const auto before = attributes(root_, host_);
     std::string line{command};
     replace_all(line, "/etc/", state_.path() + "/etc/");
     replace_all(line, "/sys/", root_ + '/');
     const auto script = fmt::format("PATH='{}/bin':$PATH; export PATH; {}", state_.path(), line);
     const int status = std::system(script.c_str());  // NOLINT(cert-env33-c): that is what it is for
 
-    const auto after = tree_of(root_);
+    auto host = host_;
+    Stores kernel{host, in_use_};
     Answer answer;
-    if (after == before) return failed(command, status);
-    for (const auto& [path, text] : after) {
+    for (const auto& [path, text] : attributes(root_, host_)) {
         const auto found = before.find(path);
         if (found != before.end() && found->second == text) continue;
         const auto untouched = host;
         try {
-            if (path == "bus/ap/drivers/vfio_ap" && text == "/") {
+            if (text == "/") {
                 kernel.load_vfio_ap();
             } else if (found != before.end() || path == "bus/ap/drivers_probe" || path.ends_with("/unbind")) {
                 kernel.write(path, text);
@@ -438,10 +470,21 @@ FakeKernel::Answer FakeKernel::run(std::string_view command) {
             host = untouched;
             answer = {1, path + ": " + errno_name(refusal.error)};
         }
+        // Reading it gives what the attribute prints, not what was written.
+        if (found == before.end()) {
+            if (text != "/" || answer.status != 0) fs::remove(fs::path{root_} / path);
+        } else {
+            write_file(fs::path{root_} / path, found->second);
+        }
     }
     kernel.settle();
-    change(root_, after, materialized(host), host.unreadable);
-    return answer.status != 0 ? answer : failed(command, status);
+    change(root_, host_, host);
+    host_ = std::move(host);
+    if (answer.status == 0 && status != 0) {
+        answer.status = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+        answer.message = fmt::format("{}: exit status {}", command, answer.status);
+    }
+    return answer;
 }
 
 std::vector<std::string> FakeKernel::recorded() const {

@@ -24,6 +24,7 @@ namespace vfioap::test {
 /// system's own. A command that writes several attributes has them take effect in the order of their paths.
 class FakeKernel {
   public:
+    /// From now on nobody else writes to the root.
     explicit FakeKernel(std::string root);
 
     struct Answer {
@@ -38,6 +39,7 @@ class FakeKernel {
 
   private:
     std::string root_;
+    Inventory host_;
     TemporaryDirectory state_;
     std::vector<Uuid> in_use_;  // a guest keeps its mdev also when all its queues are gone
 };

@@ -257,12 +257,16 @@ TEST(FakeKernel, tells_that_a_command_failed) {
 }
 
 TEST(FakeKernel, leaves_what_cannot_be_read_as_it_is) {
-    Host host{one_guest().build()};
-    host.root.write("devices/ap/card06/hwtype", "fourteen\n");
-    host.root.make_unreadable("devices/ap/card06/06.0047/chkstop");
-    EXPECT_EQ(host.run("echo -0x47 > /sys/bus/ap/aqmask"), "");
-    EXPECT_EQ(host.root.read("devices/ap/card06/hwtype"), "fourteen\n");
-    EXPECT_NE(host.inventory().find_unreadable("devices/ap/card06/06.0047/chkstop"), nullptr);
+    FakeRoot root{one_guest().build()};
+    root.write("devices/ap/card06/hwtype", "fourteen\n");
+    root.make_unreadable("devices/ap/card06/06.0047/chkstop");
+    FakeKernel kernel{root.path()};
+    EXPECT_EQ(kernel.run("echo -0x47 > /sys/bus/ap/aqmask").message, "");
+    EXPECT_EQ(kernel.run("echo 0 > /sys/devices/ap/card06/config").message, "");
+    EXPECT_EQ(root.read("devices/ap/card06/hwtype"), "fourteen\n");
+    const auto host = SysfsRoot{root.path()}.read_all(Depth::full);
+    EXPECT_NE(host.find_unreadable("devices/ap/card06/06.0047/chkstop"), nullptr);
+    EXPECT_TRUE(host.find_queue({6, 0x47})->bound_to_vfio_ap());
 }
 
 }  // namespace
