@@ -250,6 +250,9 @@ class Reader {
         : bytes_{bytes}, origin_{origin}, place_{bytes} {}
     Reader(const Reader&) = delete;
     Reader& operator=(const Reader&) = delete;
+    Reader(Reader&&) = delete;
+    Reader& operator=(Reader&&) = delete;
+    ~Reader() = default;
 
     DomainXml read() {
         // Not safe to run in two threads at once when it is first needed.
@@ -561,6 +564,8 @@ class OpenFile {
     ~OpenFile() { ::close(fd_); }
     OpenFile(const OpenFile&) = delete;
     OpenFile& operator=(const OpenFile&) = delete;
+    OpenFile(OpenFile&&) = delete;
+    OpenFile& operator=(OpenFile&&) = delete;
     [[nodiscard]] int fd() const { return fd_; }
 
   private:

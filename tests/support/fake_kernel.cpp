@@ -424,7 +424,7 @@ for setting; do echo "${setting#*=}" > "$ROOT/bus/ap/${setting%%=*}"; done)"},
     {"mdevctl", R"(for uuid; do :; done
 case $1 in
 define) test -d "$ROOT/bus/mdev/devices/$uuid" && mkdir "$STATE/definition-$uuid" ;;
-undefine) rmdir "$STATE/definition-$uuid" ;;
+undefine) rmdir "$STATE/definition-$uuid" 2>/dev/null ;;
 esac)"},
 }};
 

@@ -17,8 +17,6 @@ HostBuilder hardware(const std::string& name, World world) {
     host.kernel(world == World::compare   ? Kernel::series_v1
                 : world == World::restore ? Kernel::restore
                                           : Kernel::newest);
-    // Not only the attribute of its mdevs tells that version v1 can migrate.
-    if (world == World::compare) host.feature(std::string{feature_migratable});
     host.card(5, "CEX8C").card(6, "CEX8P").card(7, "CEX8A").domains({4, 0x47});
     return host.master_keys(5, cca_keys(5)).master_keys(6, ep11_keys(6));
 }
