@@ -197,15 +197,33 @@ class Check {
         }
     }
 
-    /// What the guest has, as an mdev holds it.
+    /// What the guest has, as an mdev of the destination holds it: the kernel there refuses numbers above its
+    /// maxima.
     [[nodiscard]] MdevContents wanted() const {
+        const ApBus bus = destination_.ap.value_or(ApBus{});
+        const auto up_to = [](std::optional<unsigned> most, Mask mask) {
+            for (unsigned bit = most.value_or(ap_devices - 1) + 1; bit < ap_devices; ++bit)
+                mask.set(bit, false);
+            return mask;
+        };
         MdevContents contents;
-        contents.control_domains = source_.configuration.control_domains;
         for (const auto& queue : source_.configuration.queues) {
             contents.adapters.set(queue.apqn.apid());
             contents.domains.set(queue.apqn.apqi());
         }
-        return contents;
+        return {up_to(bus.ap_max_adapter_id, contents.adapters),
+                up_to(bus.ap_max_domain_id, contents.domains),
+                up_to(bus.ap_max_domain_id, source_.configuration.control_domains)};
+    }
+
+    /// What is assigned to the mdev, belongs to the host and was not the guest's. It can stand in the way of
+    /// what was: an adapter cannot be assigned while its queue in another assigned domain is the host's own.
+    [[nodiscard]] MdevContents superfluous() const {
+        if (!source_.configuration_known) return {};
+        const ApBus bus = destination_.ap.value_or(ApBus{});
+        return {(mdev_->adapters & bus.ap_adapter_mask.effective()) - adapters_,
+                (mdev_->domains & bus.ap_usage_domain_mask.effective()) - domains_,
+                {}};
     }
 
     /// The same where it is the whole truth, else null.
@@ -429,13 +447,15 @@ class Check {
         std::vector<Apqn> extra;
         std::set_difference(matrix.queues.begin(), matrix.queues.end(), report_.queues.begin(),
                             report_.queues.end(), std::back_inserter(extra));
-        if (native() ? source_count == destination_count : extra.empty()) return;
-        auto& finding = add(
-            RuleId::queue_count, Side::destination,
-            native() ? fmt::format("the guest has {} at {} and would have {} at {}", count_of(source_count),
-                                   source_.host.name, destination_count, destination_.name)
-                     : fmt::format("{}: the mdev has {} that the guest did not have", destination_.name,
-                                   count_of(extra.size())));
+        const bool differs = source_count != destination_count;
+        if (extra.empty() && !(native() && differs)) return;
+        auto& finding =
+            add(RuleId::queue_count, Side::destination,
+                native() && differs
+                    ? fmt::format("the guest has {} at {} and would have {} at {}", count_of(source_count),
+                                  source_.host.name, destination_count, destination_.name)
+                    : fmt::format("{}: the mdev has {} that the guest did not have", destination_.name,
+                                  count_of(extra.size())));
         finding.source = std::to_string(source_count);
         finding.destination = std::to_string(destination_count);
         if (native() && source_count > destination_count) {
@@ -444,7 +464,7 @@ class Check {
                 fmt::format("vfio_ap_mdev {}: migration failed: source guest's AP config size ({}) larger "
                             "than target's ({})",
                             uuid().to_string(), 8 + 16 * source_count, 8 + 16 * destination_count)};
-        } else if (native()) {
+        } else if (native() && differs) {
             finding.kernel_lines = {
                 fmt::format("vfio_ap_mdev {}: migration failed: number of queues on source ({}) and target "
                             "({}) guests differ",
@@ -467,9 +487,15 @@ class Check {
                             fmt::format("{}: {} not assigned to the mdev", destination_.name,
                                         queues_are(queues.size(), "is", "are")));
         if (native()) finding.kernel_lines = {not_in_matrix_line()};
-        finding.remedies =
-            assign(*mdev_, {adapters_of(queues) - mdev_->adapters, domains_of(queues) - mdev_->domains, {}},
-                   whole());
+        const auto possible = wanted();
+        const MdevContents missing{(possible.adapters & adapters_of(queues)) - mdev_->adapters,
+                                   (possible.domains & domains_of(queues)) - mdev_->domains,
+                                   {}};
+        finding.remedies = missing.none()
+                               ? advise(Side::destination,
+                                        "use a host whose kernel knows such numbers: they are above its "
+                                        "ap_max_adapter_id or ap_max_domain_id")
+                               : exchange(*mdev_, superfluous(), missing, whole());
         finding.queues = std::move(queues);
     }
 
@@ -483,22 +509,14 @@ class Check {
     void add_filtered(std::vector<Apqn> queues, const GuestMatrix& matrix) {
         if (queues.empty()) return;
         std::vector<std::string> reasons;
-        std::vector<Apqn> to_bind;
-        Mask needless_adapters;
-        Mask needless_domains;
+        bool foreign = false;
         const auto adapters = adapters_of(queues);
         for (const auto& adapter : matrix.filtered) {
             if (!adapters.test(adapter.apid)) continue;
             reasons.push_back(fmt::format("adapter {}: {}", adapter_text(adapter.apid), to_text(adapter)));
             for (const auto culprit : adapter.culprits) {
                 // The guest's own queues have findings of their own.
-                if (contains(report_.queues, culprit)) continue;
-                const Queue* const queue = destination_.find_queue(culprit);
-                if (queue == nullptr) {
-                    needless_domains.set(culprit.apqi());
-                } else {
-                    to_bind.push_back(culprit);
-                }
+                if (!contains(report_.queues, culprit)) foreign = true;
             }
         }
         auto& finding = add(RuleId::config_filtered, Side::destination,
@@ -507,14 +525,9 @@ class Check {
                                         reasons.empty() ? "the kernel gives no reason"
                                                         : fmt::format("{}", fmt::join(reasons, "; "))));
         if (native()) finding.kernel_lines = {not_in_matrix_line()};
-        needless_domains = needless_domains - domains_;
-        if (!to_bind.empty()) {
-            // What the guest did not have need not be bound: taking it away mends the adapter as well.
-            needless_domains = needless_domains | (domains_of(to_bind) - domains_);
-            needless_adapters = adapters_of(to_bind) - adapters_;
-        }
-        if (!needless_domains.none() || !needless_adapters.none()) {
-            finding.remedies = unassign(*mdev_, {needless_adapters, needless_domains, {}}, whole());
+        if (foreign && source_.configuration_known) {
+            // What the guest did not have need be neither there nor bound.
+            finding.remedies = unassign(*mdev_, superfluous(), whole());
         } else {
             finding.remedies = advise(Side::destination,
                                       "mend what is said of the other queues of these adapters; the kernel "

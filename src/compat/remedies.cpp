@@ -162,20 +162,6 @@ Remedy keep_mdev(const Uuid& uuid) {
              fmt::format("mdevctl define --auto --uuid {}", name)}};
 }
 
-std::vector<Remedy> change_mdev(const Mdev& mdev, bool add, const MdevContents& change,
-                                const MdevContents* whole) {
-    Remedy now{Side::destination, "", {}};
-    now.text = fmt::format("{} {} {} mdev {}", add ? "assign" : "unassign", contents_text(change),
-                           add ? "to" : "from", mdev.uuid.to_string());
-    now.commands = mdev_writes(mdev.uuid, add ? "assign" : "unassign", change);
-    if (now.commands.size() > few_commands && mdev.ap_config && whole != nullptr) {
-        now.text =
-            fmt::format("make mdev {} hold {}, all at once", mdev.uuid.to_string(), contents_text(*whole));
-        now.commands = {whole_write(mdev.uuid, *whole)};
-    }
-    return {std::move(now), keep_mdev(mdev.uuid)};
-}
-
 }  // namespace
 
 Reservation reservation_of(const Inventory& inventory) {
@@ -217,12 +203,35 @@ std::vector<Remedy> create_mdev(const Inventory& inventory, const Uuid& uuid, co
     return {std::move(now), keep_mdev(uuid)};
 }
 
+std::vector<Remedy> exchange(const Mdev& mdev, const MdevContents& extra, const MdevContents& missing,
+                             const MdevContents* whole) {
+    const auto& name = mdev.uuid.to_string();
+    Remedy now{Side::destination, "", {}};
+    if (missing.none()) {
+        now.text = fmt::format("unassign {} from mdev {}", contents_text(extra), name);
+    } else if (extra.none()) {
+        now.text = fmt::format("assign {} to mdev {}", contents_text(missing), name);
+    } else {
+        now.text = fmt::format("unassign {} from mdev {} and assign {} to it", contents_text(extra), name,
+                               contents_text(missing));
+    }
+    now.commands = mdev_writes(mdev.uuid, "unassign", extra);
+    const auto writes = mdev_writes(mdev.uuid, "assign", missing);
+    now.commands.insert(now.commands.end(), writes.begin(), writes.end());
+    if (now.commands.size() > few_commands && mdev.ap_config && whole != nullptr) {
+        now.text = fmt::format("make mdev {} hold {}, all at once", name,
+                               whole->none() ? "nothing" : contents_text(*whole));
+        now.commands = {whole_write(mdev.uuid, *whole)};
+    }
+    return {std::move(now), keep_mdev(mdev.uuid)};
+}
+
 std::vector<Remedy> assign(const Mdev& mdev, const MdevContents& missing, const MdevContents* whole) {
-    return change_mdev(mdev, true, missing, whole);
+    return exchange(mdev, {}, missing, whole);
 }
 
 std::vector<Remedy> unassign(const Mdev& mdev, const MdevContents& extra, const MdevContents* whole) {
-    return change_mdev(mdev, false, extra, whole);
+    return exchange(mdev, extra, {}, whole);
 }
 
 std::vector<Remedy> take_from(const Mdev& owner, const std::vector<Apqn>& queues) {

@@ -31,6 +31,7 @@ struct MdevContents {
     Mask adapters;
     Mask domains;
     Mask control_domains;
+    [[nodiscard]] bool none() const { return adapters.none() && domains.none() && control_domains.none(); }
 };
 
 /// Creates the guest's mdev and assigns `contents`: one write each, or for many all at once through
@@ -42,6 +43,9 @@ std::vector<Remedy> create_mdev(const Inventory& inventory, const Uuid& uuid, co
 /// depend on each other's order nor undo each other; null: that is not known.
 std::vector<Remedy> assign(const Mdev& mdev, const MdevContents& missing, const MdevContents* whole);
 std::vector<Remedy> unassign(const Mdev& mdev, const MdevContents& extra, const MdevContents* whole);
+/// Both: first away with what may stand in the way of what is missing.
+std::vector<Remedy> exchange(const Mdev& mdev, const MdevContents& extra, const MdevContents& missing,
+                             const MdevContents* whole);
 
 /// Frees `queues`, which are assigned to `owner`, by adapter or by domain, whichever takes less from it.
 std::vector<Remedy> take_from(const Mdev& owner, const std::vector<Apqn>& queues);

@@ -21,9 +21,11 @@ HostBuilder hardware(const std::string& name, World world) {
     return host.master_keys(5, cca_keys(5)).master_keys(6, ep11_keys(6));
 }
 
-/// Both masks or overrides, as the kernel of the world has it.
+/// By masks or by overrides, as the kernel of the world has it.
 void reserve(HostBuilder& host, World world, const Inventory& plain, const HostBuilder::Numbers& domains) {
     if (world == World::compare) {
+        // Version v1 says so not only by the attribute of its mdevs.
+        host.feature(std::string{feature_migratable});
         host.free_domains(domains);
         return;
     }
