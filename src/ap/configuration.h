@@ -9,6 +9,8 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace vfioap {
@@ -26,6 +28,21 @@ struct GuestQueue {
 struct GuestConfiguration {
     std::vector<GuestQueue> queues;  ///< sorted by APQN, each once
     Mask control_domains;
+};
+
+/// What an mdev holds, or is to hold.
+struct MdevContents {
+    Mask adapters;
+    Mask domains;
+    Mask control_domains;
+
+    /// From the form of the attribute `ap_config`: three masks, `apm,aqm,adm`, each as Mask::parse() takes
+    /// it. Anything else gives nothing.
+    static std::optional<MdevContents> parse(std::string_view text);
+    /// As `ap_config` prints it, without the newline.
+    [[nodiscard]] std::string to_string() const;
+    [[nodiscard]] bool none() const { return adapters.none() && domains.none() && control_domains.none(); }
+    friend bool operator==(const MdevContents&, const MdevContents&) = default;
 };
 
 /// Which adapters, and which usage domains, the queues are of.

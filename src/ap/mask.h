@@ -26,6 +26,12 @@ class Mask {
         return mask;
     }
     static Mask of(const std::vector<std::uint8_t>& bits);
+    /// As words() gives them.
+    static constexpr Mask of_words(const std::array<std::uint64_t, 4>& words) {
+        Mask mask;
+        mask.words_ = words;
+        return mask;
+    }
 
     /// From `0x` (optional) and 1 to 64 hexadecimal digits; a shorter mask is padded with zeros on the right,
     /// as the kernel does (drivers/s390/crypto/ap_bus.c, ap_hex2bitmap). Anything else gives nothing.

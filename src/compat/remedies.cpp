@@ -136,9 +136,7 @@ std::vector<std::string> mdev_writes(const Uuid& uuid, std::string_view verb, co
 }
 
 std::string whole_write(const Uuid& uuid, const MdevContents& contents) {
-    return write_command(contents.adapters.to_string() + ',' + contents.domains.to_string() + ',' +
-                             contents.control_domains.to_string(),
-                         mdev_path(uuid) + "/ap_config");
+    return write_command(contents.to_string(), mdev_path(uuid) + "/ap_config");
 }
 
 std::string contents_text(const MdevContents& contents) {

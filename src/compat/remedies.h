@@ -26,14 +26,6 @@ std::vector<Remedy> load_driver(Side side);
 /// domain, whichever takes fewer other queues from the host; how many it takes is said.
 std::vector<Remedy> bind_queues(const Inventory& inventory, const std::vector<Apqn>& queues);
 
-/// What an mdev holds, or is to hold.
-struct MdevContents {
-    Mask adapters;
-    Mask domains;
-    Mask control_domains;
-    [[nodiscard]] bool none() const { return adapters.none() && domains.none() && control_domains.none(); }
-};
-
 /// Creates the guest's mdev and assigns `contents`: one write each, or for many all at once through
 /// `ap_config` where the host's kernel has it.
 std::vector<Remedy> create_mdev(const Inventory& inventory, const Uuid& uuid, const MdevContents& contents);

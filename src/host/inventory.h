@@ -9,6 +9,7 @@
 #pragma once
 
 #include "ap/apqn.h"
+#include "ap/configuration.h"
 #include "ap/hwinfo.h"
 #include "ap/mask.h"
 #include "ap/master_keys.h"
@@ -138,6 +139,10 @@ struct Mdev {
     /// Whether `queue` is in the assigned matrix.
     [[nodiscard]] bool assigned(Apqn queue) const {
         return adapters.test(queue.apid()) && domains.test(queue.apqi());
+    }
+    /// All that is assigned; no control domains where they are not known.
+    [[nodiscard]] MdevContents contents() const {
+        return {adapters, domains, control_domains.value_or(Mask{})};
     }
     /// The assigned matrix, sorted.
     [[nodiscard]] std::vector<Apqn> matrix() const;

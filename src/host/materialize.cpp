@@ -436,9 +436,7 @@ class Tree {
         if (mdev.guest_matrix) device.file("guest_matrix", queues_text(*mdev.guest_matrix));
         if (mdev.control_domains) device.file("control_domains", domains_text(*mdev.control_domains));
         if (mdev.ap_config) {
-            device.line("ap_config",
-                        fmt::format("{},{},{}", mdev.adapters.to_string(), mdev.domains.to_string(),
-                                    mdev.control_domains.value_or(Mask{}).to_string()));
+            device.line("ap_config", mdev.contents().to_string());
         }
         device.boolean("migratable", mdev.migratable);
         for (const char* const name :

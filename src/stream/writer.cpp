@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "stream/writer.h"
+
+#include "ap/error.h"
+
+#include <fmt/format.h>
+
+namespace vfioap {
+namespace {
+
+/// Most significant byte first, on any machine.
+std::uint8_t* put(std::uint8_t* out, std::uint64_t value, unsigned bytes) {
+    for (unsigned i = bytes; i-- > 0;)
+        *out++ = static_cast<std::uint8_t>(value >> (8 * i));
+    return out;
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> write_stream(const GuestConfiguration& configuration, Layout layout) {
+    const auto& queues = configuration.queues;
+    std::vector<std::uint8_t> stream(stream_size(layout, queues.size()));
+    std::uint8_t* out = stream.data();
+    if (layout == Layout::l3) {
+        out = put(out, stream_magic, 4);
+        out = put(out, stream_version, 4);
+    }
+    out = put(out, queues.size(), 4);
+    out += 4;                            // pad
+    if (layout == Layout::l2) out += 8;  // config_size
+    if (control_domains_offset(layout)) {
+        for (const auto word : configuration.control_domains.words())
+            out = put(out, word, 8);
+    }
+    int previous = -1;
+    for (const auto& queue : queues) {
+        if (!queue.hwinfo) {
+            throw InputError{"queue " + queue.apqn.to_string(),
+                             "its TAPQ hwinfo (ap_functions and raw_hwtype) is not known"};
+        }
+        if (queue.apqn.number() <= previous)
+            throw InputError{"queue " + queue.apqn.to_string(), "expected queues sorted, each once"};
+        previous = queue.apqn.number();
+        out = put(out, queue.hwinfo->value(), 8);
+        out = put(out, queue.apqn.number(), 2);
+        out += 6;  // reserved
+    }
+    return stream;
+}
+
+}  // namespace vfioap
