@@ -100,11 +100,11 @@ class Check {
         if (options_.profile == Profile::automatic) {
             const auto has_attribute = [](const Mdev& mdev) { return mdev.migratable.has_value(); };
             // The destination's driver decides; a host without an mdev does not show which it has, so that
-            // the source's has to stand for both.
+            // the source's has to stand for both. A stream shows what its writer expects.
+            const bool shown =
+                std::any_of(destination_.mdevs.begin(), destination_.mdevs.end(), has_attribute);
             const bool compares =
-                destination_.mdevs.empty()
-                    ? source_.has_migratable
-                    : std::any_of(destination_.mdevs.begin(), destination_.mdevs.end(), has_attribute);
+                shown || (source_.has_migratable && (destination_.mdevs.empty() || source_.stream));
             report_.profile = compares ? Profile::compare : Profile::restore;
         }
     }
@@ -141,6 +141,10 @@ class Check {
         }
         if (!destination_.vfio_ap) findings().push_back(driver_missing(destination_, Side::destination));
         if (!native()) return;
+        if (source_.stream) {
+            check_stream();
+            return;
+        }
         const bool source_lacks = source_.kernel_migrates == false;
         const bool destination_lacks = destination_.kernel_migrates() == false;
         if (source_lacks || destination_lacks) {
@@ -169,6 +173,32 @@ class Check {
                                             uuid().to_string()));
             finding.source = "0";
             finding.remedies = allow_migration(uuid());
+        }
+    }
+
+    /// What is known of the drivers when a stream is at hand.
+    void check_stream() {
+        if (destination_.kernel_migrates() == false) {
+            // The stream is checked for the day that it can.
+            auto& finding =
+                add(RuleId::kernel_no_migration, Side::destination,
+                    fmt::format("the kernel of {} does not take any stream yet", destination_.name));
+            finding.severity = Severity::warning;
+            finding.remedies =
+                advise(Side::destination, "use a kernel whose vfio_ap has the feature migratable");
+        }
+        auto& finding = add(RuleId::kernel_layout, Side::destination,
+                            fmt::format("which layout the driver of {} reads cannot be seen from outside",
+                                        destination_.name));
+        finding.source = *source_.stream;
+        finding.destination = "unknown";
+        // Drivers v1 and v2 write and read l1, all later ones another.
+        if (restoring() == (*source_.stream == "l1")) {
+            finding.severity = Severity::warning;
+            finding.message = fmt::format("a driver of profile {} does not read layout {}",
+                                          restoring() ? "restore" : "compare", *source_.stream);
+            finding.destination = restoring() ? "l2, l2b or l3" : "l1";
+            finding.remedies = advise(Side::both, "use the same kernel on both hosts");
         }
     }
 
@@ -228,7 +258,7 @@ class Check {
 
     /// The same where it is the whole truth, else null.
     [[nodiscard]] const MdevContents* whole() {
-        if (!source_.configuration_known) return nullptr;
+        if (!source_.configuration_known || !source_.control_domains_known) return nullptr;
         if (!whole_) whole_ = wanted();
         return &*whole_;
     }
@@ -242,7 +272,7 @@ class Check {
                 create_mdev(destination_, uuid(), set_up_beforehand() ? wanted() : MdevContents{});
             return;
         }
-        if (source_.host.location == destination_.location) return;
+        if (options_.incoming || source_.host.location == destination_.location) return;
         // All queues that a guest has say so; the first page of them is enough.
         const auto queues = mdev_->guest_matrix ? *mdev_->guest_matrix : mdev_->matrix();
         if (std::any_of(queues.begin(), queues.end(), [&](Apqn apqn) {
@@ -354,6 +384,7 @@ class Check {
         add_not_bound(std::move(not_bound));
         add_elsewhere(elsewhere);
         add_count(matrix, matrix_known);
+        add_no_product();
         add_not_assigned(std::move(not_assigned));
         add_filtered(std::move(filtered), matrix);
         if (!matrix_known) add_truncated(matrix);
@@ -481,6 +512,20 @@ class Check {
         finding.queues = std::move(extra);
     }
 
+    /// A guest's queues are all that its adapters and domains make; others cannot be given to an mdev.
+    void add_no_product() {
+        const std::size_t product = std::size_t{adapters_.count()} * domains_.count();
+        if (!restoring() || product == report_.queues.size()) return;
+        auto& finding =
+            add(RuleId::queue_count, Side::source,
+                fmt::format("the guest has {}, which its adapters and domains do not make: restored, "
+                            "the mdev would have {}",
+                            count_of(report_.queues.size()), product));
+        finding.source = std::to_string(report_.queues.size());
+        finding.destination = std::to_string(product);
+        finding.remedies = advise(Side::source, "save the configuration again: no driver writes such a one");
+    }
+
     void add_not_assigned(std::vector<Apqn> queues) {
         if (queues.empty()) return;
         auto& finding = add(RuleId::queue_not_assigned, Side::destination,
@@ -550,6 +595,14 @@ class Check {
     }
 
     void check_control_domains() {
+        if (!source_.control_domains_known) {
+            auto& finding =
+                add(RuleId::driver_laxer, Side::destination,
+                    restoring() ? "the stream has no control domains: the guest would arrive without any"
+                                : "the stream has no control domains: the guest gets those of the mdev");
+            if (restoring()) finding.severity = Severity::warning;
+            return;
+        }
         const auto& wanted = source_.configuration.control_domains;
         const auto host = destination_.ap.value_or(ApBus{}).ap_control_domain_mask.effective();
         const auto not_in_host = destination_.ap ? wanted - host : wanted;

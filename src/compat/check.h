@@ -27,6 +27,9 @@ struct Source {
     GuestConfiguration configuration;
     /// False: the configuration is not whole, so that nothing can be said of what is not in it.
     bool configuration_known = true;
+    bool control_domains_known = true;
+    /// The layout of the migration stream, where nothing else is known of the source.
+    std::optional<std::string> stream;
     std::optional<bool> kernel_migrates;
     std::optional<bool> qemu_migrates;
     bool has_migratable = false;          ///< its mdevs have the attribute of patch version v1
@@ -40,6 +43,8 @@ struct CheckOptions {
     Profile profile = Profile::automatic;
     /// Warnings become errors.
     bool strict = false;
+    /// The guest that has the mdev at the destination is this one, on its way in.
+    bool incoming = false;
 };
 
 /// Describes the source of a guest's move from the inventory of its host, complete or as SysfsRoot::read_for
