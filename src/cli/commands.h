@@ -13,6 +13,7 @@ namespace vfioap {
 /// Each adds its subcommand to `app` and tells what to run through `chosen`.
 void add_snapshot(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_materialize(CLI::App& app, Command& chosen);
+void add_stream(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_status(CLI::App& app, const CommonOptions& common, Command& chosen);
 
 }  // namespace vfioap

@@ -2,6 +2,7 @@
 #include "cli/program.h"
 
 #include "ap/error.h"
+#include "report/json.h"
 #include "report/text.h"
 
 #include <algorithm>
@@ -65,6 +66,33 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
     add_choice(app, "--format", options.format, {"text", "json"}, "Output: text, json", "FORMAT");
     add_choice(app, "--color", options.color, {"auto", "always", "never"}, "Colours: auto, always, never",
                "WHEN");
+}
+
+void add_report_options(CLI::App& app, ReportOptions& options) {
+    app.add_flag("--strict", options.strict, "Take warnings for errors");
+    app.add_flag("--all-queues", options.all_queues, "Name every queue instead of folding long lists");
+    app.add_flag("-q,--quiet", options.quiet, "Print nothing; the exit status tells");
+}
+
+int exit_code(Verdict verdict) {
+    switch (verdict) {
+        case Verdict::compatible:
+            return exit_compatible;
+        case Verdict::incompatible:
+            return exit_incompatible;
+        case Verdict::undetermined:
+            break;
+    }
+    return exit_undetermined;
+}
+
+int show_report(const Report& report, const CommonOptions& common, const ReportOptions& options) {
+    if (!options.quiet) {
+        write_output(common.format == "json" ? render_json(report)
+                                             : render_text(report, {use_color(common.color),
+                                                                    options.all_queues, output_width()}));
+    }
+    return exit_code(report.verdict);
 }
 
 int run_program(const std::string& name, int argc, char** argv,

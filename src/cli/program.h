@@ -2,6 +2,8 @@
 // What all programs share: how they end, and how they write.
 #pragma once
 
+#include "compat/report.h"
+
 #include <functional>
 #include <string>
 #include <string_view>
@@ -42,6 +44,18 @@ void add_choice(CLI::App& app, const std::string& names, std::string& value,
 
 /// Options that every program has.
 void add_common_options(CLI::App& app, CommonOptions& options);
+
+/// How a report is shown.
+struct ReportOptions {
+    bool strict = false;
+    bool all_queues = false;
+    bool quiet = false;
+};
+void add_report_options(CLI::App& app, ReportOptions& options);
+
+/// Writes the report as asked for, and gives the exit code that its verdict is.
+int show_report(const Report& report, const CommonOptions& common, const ReportOptions& options);
+int exit_code(Verdict verdict);
 
 /// A whole program: `set_up` describes its command line and gives what to run once that has been parsed.
 /// Errors become one line on standard error, `NAME: …`, and an exit code: UnreachableError gives

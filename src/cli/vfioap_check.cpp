@@ -5,8 +5,6 @@
 #include "cli/host_location.h"
 #include "cli/program.h"
 #include "compat/check.h"
-#include "report/json.h"
-#include "report/text.h"
 
 #include <memory>
 #include <string>
@@ -20,38 +18,18 @@ struct Options {
     CommonOptions common;
     std::string guest;
     std::string mode = "auto";
-    bool strict = false;
-    bool all_queues = false;
-    bool quiet = false;
+    ReportOptions report;
 };
-
-int exit_code(Verdict verdict) {
-    switch (verdict) {
-        case Verdict::compatible:
-            return exit_compatible;
-        case Verdict::incompatible:
-            return exit_incompatible;
-        case Verdict::undetermined:
-            break;
-    }
-    return exit_undetermined;
-}
 
 int check_guest(const Options& options) {
     const auto root = local_sysfs_root(options.common.sysfs_root);
     const auto source_location = parse_host_location(options.common.source, root);
     const auto destination_location = parse_host_location(options.common.destination, root);
     const auto guest = load_guest(options.guest, options.common.uri);
-    const auto report = check_between(
-        guest, Host{source_location}, Host{destination_location},
-        {parse_mode(options.mode).value(), parse_profile(options.common.profile).value(), options.strict});
-    if (!options.quiet) {
-        write_output(
-            options.common.format == "json"
-                ? render_json(report)
-                : render_text(report, {use_color(options.common.color), options.all_queues, output_width()}));
-    }
-    return exit_code(report.verdict);
+    const auto report = check_between(guest, Host{source_location}, Host{destination_location},
+                                      {parse_mode(options.mode).value(),
+                                       parse_profile(options.common.profile).value(), options.report.strict});
+    return show_report(report, options.common, options.report);
 }
 
 Command set_up(CLI::App& app) {
@@ -72,9 +50,7 @@ Command set_up(CLI::App& app) {
     app.get_option("--destination")->required();
     add_choice(app, "--mode", options->mode, {"auto", "native", "detached"},
                "How the guest moves: auto, native, detached", "MODE");
-    app.add_flag("--strict", options->strict, "Take warnings for errors");
-    app.add_flag("--all-queues", options->all_queues, "Name every queue instead of folding long lists");
-    app.add_flag("-q,--quiet", options->quiet, "Print nothing; the exit status tells");
+    add_report_options(app, options->report);
     return [options] { return check_guest(*options); };
 }
 

@@ -135,29 +135,25 @@ Outcome MigrationDevice::resume() {
 Outcome MigrationDevice::judge() {
     const std::lock_guard lock{resuming_->mutex};
     auto& reader = resuming_->reader;
-    const auto name = "mdev " + options_.mdev.to_string();
-    const auto refused = [&name](int error, std::string_view why) {
-        return Outcome{error, fmt::format("{}: {}", name, why)};
-    };
     if (!reader.finish()) {
-        return refused(reader.past_end() ? EIO : EINVAL, "migration stream: " + to_text(*reader.fault()));
+        return {reader.past_end() ? EIO : EINVAL,
+                fmt::format("mdev {}: migration stream: {}", options_.mdev.to_string(),
+                            to_text(*reader.fault()))};
     }
     Guest guest;
     guest.name = options_.mdev.to_string();
     guest.mdevs = {options_.mdev};
-    const auto source = describe_stream(reader, {"migration stream", "stream:"});
+    const auto source = describe_stream(reader, {"source", "stream:"});
     std::vector<Apqn> queues;
     queues.reserve(source.configuration.queues.size());
     for (const auto& queue : source.configuration.queues)
         queues.push_back(queue.apqn);
     try {
-        CheckOptions options{Mode::native, options_.profile, false};
-        options.incoming = true;
-        report_ = check(guest, source, *side_.inventory(options_.mdev, queues), options);
+        report_ = check(guest, source, *side_.inventory(options_.mdev, queues),
+                        {Mode::native, options_.profile, false, options_.incoming});
         if (const int error = driver_errno(*report_); error != 0) {
-            const auto& findings = report_->findings;
-            return refused(error,
-                           findings.empty() ? "the destination cannot take it" : findings.front().message);
+            // Errors come first.
+            return {error, report_->findings.front().message};
         }
         if (report_->profile != Profile::restore) return {};
         restored_ = restored_contents(reader);

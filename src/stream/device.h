@@ -81,6 +81,9 @@ class MigrationDevice {
         std::optional<Layout> layout;
         Profile profile = Profile::automatic;
         OptionalStates states;
+        /// Destination: a guest that has the mdev is the one that is on its way in. Else the mdev of a
+        /// running guest is not touched.
+        bool incoming = false;
     };
     /// What the device asks of its host. Each may throw an Error.
     struct Side {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <new>
 #include <tuple>
 #include <utility>
 
@@ -92,13 +94,17 @@ void StreamReader::Candidate::refuse_more() {
 std::size_t StreamReader::Candidate::due() const {
     if (next < header_size(layout)) return next + 1;
     if (next >= *total) return *total + 1;
-    const auto apqn = next - (next - header_size(layout)) % stream_entry_size + in_entry_apqn;
-    return std::max(next, apqn) + 1;
+    const auto in_entry = (next - header_size(layout)) % stream_entry_size;
+    if (in_entry <= in_entry_apqn) return next - in_entry + in_entry_apqn + 1;
+    if (in_entry < in_entry_reserved) return next + 1;
+    const auto next_apqn = next - in_entry + stream_entry_size + in_entry_apqn;
+    return std::min(next_apqn, *total) + 1;
 }
 
 std::size_t StreamReader::Candidate::entries(std::size_t size) const {
     const auto header = header_size(layout);
-    const auto end = std::min(size, next);
+    // What has come and was not refused is good: the byte that decides is looked at when it comes.
+    const auto end = std::min(size, fault ? fault->offset : total.value_or(0));
     return end < header ? 0 : (end - header) / stream_entry_size;
 }
 
@@ -189,35 +195,46 @@ void StreamReader::Candidate::look_at_entry(Bytes bytes) {
 
 // The stream.
 
-StreamReader::StreamReader(std::optional<Layout> layout) : asked_for_{layout.has_value()} {
-    if (layout) {
-        candidates_.push_back({*layout, 0, {}, -1, {}, false});
-        return;
-    }
+void StreamBytes::append(Bytes bytes) {
+    std::memcpy(data_.get() + size_, bytes.data(), bytes.size());
+    size_ += bytes.size();
+}
+
+void StreamBytes::reserve(std::size_t capacity) {
+    auto* const memory = static_cast<std::uint8_t*>(std::realloc(data_.get(), capacity));
+    if (memory == nullptr) throw std::bad_alloc{};
+    static_cast<void>(data_.release());
+    data_.reset(memory);
+    capacity_ = capacity;
+}
+
+StreamReader::StreamReader(std::optional<Layout> layout)
+    : asked_for_{layout.has_value()}, alone_{layout.has_value()} {
     // The newest first: it is what is told of where nothing else decides.
-    for (auto i = all_layouts.size(); i-- > 0;)
-        candidates_.push_back({all_layouts[i], 0, {}, -1, {}, false});
+    for (auto i = all_layouts.size(); i-- > 0;) {
+        if (!layout || *layout == all_layouts[i])
+            candidates_.push_back({all_layouts[i], 0, {}, -1, {}, false});
+    }
 }
 
 bool StreamReader::take(Bytes bytes) {
     if (fault_) return false;
     while (!bytes.empty()) {
         std::size_t limit = 0;
-        for (const auto& candidate : candidates_) {
-            if (!candidate.fault) limit = std::max(limit, candidate.limit());
-        }
+        for (const auto& candidate : candidates_)
+            limit = std::max(limit, candidate.limit());
         const auto taken = std::min(bytes.size(), limit - bytes_.size());
         if (taken == 0) {
             // Nothing that is left could take one more.
-            for (auto& candidate : candidates_) {
-                if (!candidate.fault) candidate.refuse_more();
-            }
+            for (auto& candidate : candidates_)
+                candidate.refuse_more();
         } else {
             const auto size = bytes_.size() + taken;
             if (size > bytes_.capacity())
-                bytes_.reserve(std::max(size, std::min(limit, 2 * bytes_.capacity())));
-            bytes_.insert(bytes_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(taken));
+                bytes_.reserve(std::max(size, std::min(limit, bytes_.capacity() + bytes_.capacity() / 2)));
+            bytes_.append(bytes.first(taken));
             bytes = bytes.subspan(taken);
+            room_ = std::min(limit, bytes_.capacity());
         }
         if (!look()) return false;
     }
@@ -226,39 +243,56 @@ bool StreamReader::take(Bytes bytes) {
 
 /// False: no layout is left.
 bool StreamReader::look() {
-    due_ = ~std::size_t{0};
-    bool left = false;
+    bool failed = false;
     for (auto& candidate : candidates_) {
-        if (candidate.fault) continue;
-        candidate.look(bytes_);
-        if (candidate.fault) continue;
-        left = true;
-        due_ = std::min(due_, candidate.due());
+        candidate.look({bytes_.data(), bytes_.size()});
+        failed = failed || candidate.fault;
     }
-    if (left) return true;
-    due_ = 0;
-    settle(best());
+    if (failed && !drop_failed()) return false;
+    due_ = candidates_.front().due();
+    for (const auto& candidate : candidates_)
+        due_ = std::min(due_, candidate.due());
+    return true;
+}
+
+/// False: none is left.
+bool StreamReader::drop_failed() {
+    const auto has_failed = [](const Candidate& candidate) { return candidate.fault.has_value(); };
+    if (!std::all_of(candidates_.begin(), candidates_.end(), has_failed)) {
+        std::erase_if(candidates_, has_failed);
+        alone_ = candidates_.size() == 1;
+        // Theirs was counted, too; and one that is left may take less.
+        room_ = 0;
+        return true;
+    }
+    const auto& last = best();
+    alone_ = std::count_if(candidates_.begin(), candidates_.end(), [&last](const Candidate& candidate) {
+                 return candidate.fault->offset == last.fault->offset;
+             }) == 1;
+    settle(last);
     fault_ = candidates_.front().fault;
+    past_end_ = candidates_.front().past_end;
     if (!asked_for_ && fault_->offset == 0) {
         fault_->field = "start";
         fault_->expected = fmt::format("0x{:02x} of the magic 0x{:08x}, or 0x00 of num_queues",
                                        stream_magic >> 24U, stream_magic);
     }
-    past_end_ = candidates_.front().past_end;
     // What came with the bad byte and behind it was not taken.
-    bytes_.resize(fault_->offset);
+    bytes_.shorten(fault_->offset);
+    room_ = 0;
     return false;
 }
 
 bool StreamReader::finish() {
     if (fault_) return false;
+    room_ = 0;
     for (const auto& candidate : candidates_) {
-        if (!candidate.fault && candidate.total == bytes_.size()) {
+        if (candidate.total == bytes_.size()) {
             settle(candidate);
+            finished_ = true;
             return true;
         }
     }
-    due_ = 0;
     settle(best());
     fault_ = candidates_.front().short_end(bytes_.size());
     if (!asked_for_ && bytes_.empty()) fault_->expected = "a migration stream";
@@ -271,14 +305,13 @@ void StreamReader::settle(const Candidate& chosen) {
 
 bool StreamReader::complete() const {
     return !fault_ && std::any_of(candidates_.begin(), candidates_.end(), [this](const Candidate& candidate) {
-        return !candidate.fault && candidate.total == bytes_.size();
+        return candidate.total == bytes_.size();
     });
 }
 
 const StreamReader::Candidate& StreamReader::likeliest() const {
     const auto rank = [this](const Candidate& candidate) {
-        return std::make_tuple(!candidate.fault, candidate.fault ? candidate.fault->offset : 0,
-                               plausible_entries(candidate));
+        return std::make_tuple(candidate.fault ? candidate.fault->offset : 0, plausible_entries(candidate));
     };
     return *std::max_element(candidates_.begin(), candidates_.end(),
                              // The first of equals, which is the newest.
@@ -291,8 +324,8 @@ std::size_t StreamReader::plausible_entries(const Candidate& candidate) const {
     std::size_t plausible = 0;
     for (std::size_t i = 0; i < count; ++i) {
         const auto offset = stream_size(candidate.layout, i);
-        const Hwinfo hwinfo{get<std::uint64_t>(bytes_, offset)};
-        const auto reserved = Bytes{bytes_}.subspan(offset + in_entry_reserved, reserved_size);
+        const Hwinfo hwinfo{get<std::uint64_t>(all(), offset)};
+        const auto reserved = all().subspan(offset + in_entry_reserved, reserved_size);
         if (hwinfo.at() >= oldest_vfio_ap_type && hwinfo.at() < 2 * oldest_vfio_ap_type && all_zero(reserved))
             ++plausible;
     }
@@ -300,14 +333,10 @@ std::size_t StreamReader::plausible_entries(const Candidate& candidate) const {
 }
 
 Confidence StreamReader::confidence() const {
-    // The others say at their first byte that the magic is no number of queues.
-    if (asked_for_ || (layout() == Layout::l3 && !bytes_.empty() && best().fault.has_value() == false))
-        return Confidence::certain;
-    if (!fault_ && candidates_.size() == 1)
-        return anomalies(0).total == 0 ? Confidence::certain : Confidence::likely;
-    const auto left = std::count_if(candidates_.begin(), candidates_.end(),
-                                    [](const Candidate& candidate) { return !candidate.fault; });
-    return left == 1 ? Confidence::likely : Confidence::possible;
+    // A first byte of the magic is no number of queues, and the reverse.
+    if (asked_for_ || (layout() == Layout::l3 && !bytes_.empty())) return Confidence::certain;
+    if (finished_ && !fault_) return anomalies(0).total == 0 ? Confidence::certain : Confidence::likely;
+    return alone_ ? Confidence::likely : Confidence::possible;
 }
 
 std::optional<std::size_t> StreamReader::num_queues() const {
@@ -322,8 +351,8 @@ std::size_t StreamReader::queue_count() const {
 
 StreamQueue StreamReader::queue(std::size_t index) const {
     const auto offset = queue_offset(index);
-    return {Apqn::from_number(get<std::uint16_t>(bytes_, offset + in_entry_apqn)),
-            Hwinfo{get<std::uint64_t>(bytes_, offset)}};
+    return {Apqn::from_number(get<std::uint16_t>(all(), offset + in_entry_apqn)),
+            Hwinfo{get<std::uint64_t>(all(), offset)}};
 }
 
 std::optional<Mask> StreamReader::control_domains() const {
@@ -331,7 +360,7 @@ std::optional<Mask> StreamReader::control_domains() const {
     if (!offset || bytes_.size() < header_size(layout())) return {};
     std::array<std::uint64_t, 4> words{};
     for (std::size_t i = 0; i < words.size(); ++i)
-        words[i] = get<std::uint64_t>(bytes_, *offset + 8 * i);
+        words[i] = get<std::uint64_t>(all(), *offset + 8 * i);
     return Mask::of_words(words);
 }
 
@@ -362,7 +391,7 @@ bool StreamReader::is_matrix() const {
 /// Calls `tell(make)` for each; `make()` gives the remark.
 template <typename Tell>
 void StreamReader::each_anomaly(Tell tell) const {
-    const Bytes bytes{bytes_};
+    const auto bytes = all();
     const auto header = header_size(layout());
     const auto not_zero = [&](std::size_t offset, std::size_t length) {
         const auto part = bytes.subspan(offset, length);

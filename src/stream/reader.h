@@ -5,6 +5,8 @@
 #include "ap/configuration.h"
 
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -42,6 +44,31 @@ struct StreamQueue {
     Hwinfo hwinfo;
 };
 
+/// Bytes that grow without being copied where the system can help it, and no further than asked for.
+class StreamBytes {
+  public:
+    [[nodiscard]] const std::uint8_t* data() const { return data_.get(); }
+    [[nodiscard]] std::size_t size() const { return size_; }
+    [[nodiscard]] std::size_t capacity() const { return capacity_; }
+    [[nodiscard]] bool empty() const { return size_ == 0; }
+    [[nodiscard]] std::uint8_t operator[](std::size_t i) const { return data_.get()[i]; }
+    /// size() < capacity()
+    void push_back(std::uint8_t byte) { data_.get()[size_++] = byte; }
+    /// size() + bytes.size() <= capacity()
+    void append(std::span<const std::uint8_t> bytes);
+    /// Throws std::bad_alloc.
+    void reserve(std::size_t capacity);
+    void shorten(std::size_t size) { size_ = size; }
+
+  private:
+    struct Free {
+        void operator()(std::uint8_t* memory) const { std::free(memory); }
+    };
+    std::unique_ptr<std::uint8_t, Free> data_;
+    std::size_t size_ = 0;
+    std::size_t capacity_ = 0;
+};
+
 /// Takes the bytes of one stream in any pieces, from one byte up; the pieces make no difference to what
 /// comes of it. Each byte is judged as soon as it has come; the first that cannot be right is refused
 /// (`fault()`), and nothing is taken after it. Keeps the bytes it took and nothing else, at most as many as
@@ -58,10 +85,10 @@ class StreamReader {
 
     /// False: refused, now or before; see fault().
     bool feed(std::span<const std::uint8_t> bytes) {
-        // The common case of the smallest pieces: a byte that decides nothing, and room for it.
-        if (bytes.size() == 1 && bytes_.size() + 1 < due_ && bytes_.size() < bytes_.capacity()) {
+        // Of the smallest pieces, nearly all are a byte that decides nothing, and there is room for it.
+        if (bytes.size() == 1 && bytes_.size() < room_) {
             bytes_.push_back(bytes.front());
-            return true;
+            return bytes_.size() < due_ || look();
         }
         return take(bytes);
     }
@@ -131,7 +158,9 @@ class StreamReader {
 
     bool take(std::span<const std::uint8_t> bytes);
     bool look();
-    /// Nothing is left to find out.
+    bool drop_failed();
+    [[nodiscard]] std::span<const std::uint8_t> all() const { return {bytes_.data(), bytes_.size()}; }
+    /// One is chosen; nothing is left to find out.
     void settle(const Candidate& chosen);
     [[nodiscard]] const Candidate& best() const {
         return candidates_.size() == 1 ? candidates_.front() : likeliest();
@@ -142,10 +171,13 @@ class StreamReader {
     template <typename Tell>
     void each_anomaly(Tell tell) const;
 
-    std::vector<std::uint8_t> bytes_;
-    std::size_t due_ = 1;  // when so many bytes have come, some can be judged
-    bool asked_for_;       // the layout
-    std::vector<Candidate> candidates_;
+    StreamBytes bytes_;
+    std::size_t room_ = 0;  // up to this size bytes can be kept without another look
+    std::size_t due_ = 1;   // when so many have come, some can be judged
+    bool asked_for_;        // the layout
+    bool alone_;            // no other layout was left when the last byte was judged
+    bool finished_ = false;
+    std::vector<Candidate> candidates_;  // those without fault, or the likeliest of those with one
     std::optional<StreamRemark> fault_;
     bool past_end_ = false;
 };

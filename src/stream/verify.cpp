@@ -35,10 +35,13 @@ int driver_errno(const Report& report) {
     if (report.verdict == Verdict::compatible) return 0;
     if (report.prediction.error) return *report.prediction.error;
     if (report.verdict == Verdict::undetermined) return EIO;
-    const auto lacks_mdev = [](const Finding& finding) {
-        return finding.rule == RuleId::mdev_missing || finding.rule == RuleId::kernel_no_vfio_ap;
+    const auto has = [&report](RuleId id) {
+        return std::any_of(report.findings.begin(), report.findings.end(), [id](const Finding& finding) {
+            return finding.rule == id && finding.severity == Severity::error;
+        });
     };
-    return std::any_of(report.findings.begin(), report.findings.end(), lacks_mdev) ? ENODEV : EINVAL;
+    if (has(RuleId::mdev_missing) || has(RuleId::kernel_no_vfio_ap)) return ENODEV;
+    return has(RuleId::mdev_in_use) ? EBUSY : EINVAL;
 }
 
 }  // namespace vfioap

@@ -19,7 +19,8 @@ Source describe_stream(const StreamReader& stream, ReportHost host);
 MdevContents restored_contents(const StreamReader& stream);
 
 /// What the newest driver of the report's profile answers in RESUMING → STOP: 0 where the move may be;
-/// EINVAL for what only this project refuses, EIO where something that a rule needs could not be read.
+/// ENODEV where there is no mdev, EBUSY where a guest has it, EINVAL for what only this project refuses, EIO
+/// where something that a rule needs could not be read.
 int driver_errno(const Report& report);
 
 }  // namespace vfioap

@@ -3,16 +3,22 @@
 
 #include "ap/error.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 namespace vfioap {
 namespace {
 
-/// Most significant byte first, on any machine.
-std::uint8_t* put(std::uint8_t* out, std::uint64_t value, unsigned bytes) {
-    for (unsigned i = bytes; i-- > 0;)
-        *out++ = static_cast<std::uint8_t>(value >> (8 * i));
-    return out;
+/// Most significant byte first, on any machine. Written out, so that compilers see what it is.
+template <typename Number, std::size_t... Index>
+std::uint8_t* put(std::uint8_t* out, Number value, std::index_sequence<Index...> /*bytes*/) {
+    ((out[Index] = static_cast<std::uint8_t>(value >> (8 * (sizeof(Number) - 1 - Index)))), ...);
+    return out + sizeof(Number);
+}
+template <typename Number>
+std::uint8_t* put(std::uint8_t* out, Number value) {
+    return put(out, value, std::make_index_sequence<sizeof(Number)>{});
 }
 
 }  // namespace
@@ -22,15 +28,15 @@ std::vector<std::uint8_t> write_stream(const GuestConfiguration& configuration, 
     std::vector<std::uint8_t> stream(stream_size(layout, queues.size()));
     std::uint8_t* out = stream.data();
     if (layout == Layout::l3) {
-        out = put(out, stream_magic, 4);
-        out = put(out, stream_version, 4);
+        out = put(out, stream_magic);
+        out = put(out, stream_version);
     }
-    out = put(out, queues.size(), 4);
+    out = put(out, static_cast<std::uint32_t>(queues.size()));
     out += 4;                            // pad
     if (layout == Layout::l2) out += 8;  // config_size
     if (control_domains_offset(layout)) {
         for (const auto word : configuration.control_domains.words())
-            out = put(out, word, 8);
+            out = put(out, word);
     }
     int previous = -1;
     for (const auto& queue : queues) {
@@ -41,8 +47,8 @@ std::vector<std::uint8_t> write_stream(const GuestConfiguration& configuration, 
         if (queue.apqn.number() <= previous)
             throw InputError{"queue " + queue.apqn.to_string(), "expected queues sorted, each once"};
         previous = queue.apqn.number();
-        out = put(out, queue.hwinfo->value(), 8);
-        out = put(out, queue.apqn.number(), 2);
+        out = put(out, queue.hwinfo->value());
+        out = put(out, queue.apqn.number());
         out += 6;  // reserved
     }
     return stream;

@@ -5,12 +5,15 @@
 #include "host/snapshot.h"
 #include "host/sysfs.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <sstream>
 #include <string>
 
@@ -21,6 +24,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/allocations.h"
+#include "stream/reader.h"
+#include "stream/writer.h"
 #include "support/host_builder.h"
 
 namespace vfioap {
@@ -313,6 +319,76 @@ void snapshot_read(benchmark::State& state) {
     }
 }
 
+/// The stream of 65,536 queues in the newest layout.
+struct LargestStream {
+    GuestConfiguration configuration;
+    std::vector<std::uint8_t> bytes;
+    LargestStream() {
+        for (unsigned number = 0; number < ap_queues; ++number) {
+            configuration.queues.push_back({Apqn::from_number(static_cast<std::uint16_t>(number)),
+                                            Hwinfo::from_sysfs(test::cca_functions, 14), nullptr});
+        }
+        configuration.control_domains = Mask::all();
+        bytes = write_stream(configuration, Layout::l3);
+    }
+};
+
+const LargestStream& largest_stream() {
+    static const LargestStream stream;
+    return stream;
+}
+
+/// What all others are compared with: the same bytes, copied into memory that is there already.
+void stream_floor(benchmark::State& state) {
+    const auto& bytes = largest_stream().bytes;
+    std::vector<std::uint8_t> out(bytes.size());
+    for (auto _ : state) {
+        std::memcpy(out.data(), bytes.data(), bytes.size());
+        benchmark::DoNotOptimize(out.data());
+        benchmark::ClobberMemory();
+    }
+}
+
+void stream_encode(benchmark::State& state) {
+    const auto& configuration = largest_stream().configuration;
+    for (auto _ : state)
+        benchmark::DoNotOptimize(write_stream(configuration, Layout::l3));
+}
+
+/// In pieces of range(0) bytes; 0: at once. range(1): whether the layout has to be found out.
+void stream_decode(benchmark::State& state) {
+    const std::span<const std::uint8_t> bytes{largest_stream().bytes};
+    const auto piece = state.range(0) == 0 ? bytes.size() : static_cast<std::size_t>(state.range(0));
+    std::size_t memory = 0;
+    for (auto _ : state) {
+        StreamReader reader{state.range(1) == 0 ? std::optional{Layout::l3} : std::nullopt};
+        for (std::size_t at = 0; at < bytes.size(); at += piece)
+            reader.feed(bytes.subspan(at, std::min(piece, bytes.size() - at)));
+        if (!reader.finish() || reader.queue_count() != ap_queues) state.SkipWithError("not read");
+        memory = reader.memory();
+    }
+    state.counters["memory"] = static_cast<double>(memory) / static_cast<double>(bytes.size());
+}
+
+/// The most memory that a decoder, and an encoder, have at once, in lengths of the stream.
+void stream_memory(benchmark::State& state) {
+    const auto& stream = largest_stream();
+    const auto length = static_cast<double>(stream.bytes.size());
+    for (auto _ : state) {
+        state.counters["decode"] = static_cast<double>(bench::most_allocated([&] {
+                                       StreamReader reader;
+                                       for (const auto& byte : stream.bytes)
+                                           reader.feed({&byte, 1});
+                                       reader.finish();
+                                   })) /
+                                   length;
+        state.counters["encode"] =
+            static_cast<double>(bench::most_allocated(
+                [&] { benchmark::DoNotOptimize(write_stream(stream.configuration, Layout::l3)); })) /
+            length;
+    }
+}
+
 constexpr auto native = static_cast<long>(Mode::native);
 constexpr auto detached = static_cast<long>(Mode::detached);
 
@@ -329,6 +405,16 @@ BENCHMARK(check_worst)
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(snapshot_write)->Unit(benchmark::kMillisecond);
 BENCHMARK(snapshot_read)->Unit(benchmark::kMillisecond);
+BENCHMARK(stream_floor)->Unit(benchmark::kMicrosecond);
+BENCHMARK(stream_encode)->Unit(benchmark::kMicrosecond);
+BENCHMARK(stream_decode)
+    ->Args({0, 0})
+    ->Args({4096, 0})
+    ->Args({4096, 1})
+    ->Args({1, 0})
+    ->Args({1, 1})
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(stream_memory)->Iterations(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace vfioap

@@ -39,7 +39,7 @@ GuestConfiguration configuration_of(const Move& move) {
 /// A device at the source; counts how often the guest is looked at.
 struct SourceDevice {
     explicit SourceDevice(std::optional<Layout> layout = {}, OptionalStates states = {})
-        : device{{mdev, Role::source, layout, Profile::automatic, states},
+        : device{{mdev, Role::source, layout, Profile::automatic, states, false},
                  {[this] {
                       ++reads;
                       if (broken) throw *broken;
@@ -55,9 +55,9 @@ struct SourceDevice {
 
 /// A device at the destination of `move`.
 struct DestinationDevice {
-    explicit DestinationDevice(const Move& move, std::optional<Layout> layout = {})
+    explicit DestinationDevice(const Move& move, std::optional<Layout> layout = {}, bool incoming = false)
         : right{std::make_shared<const Inventory>(move.right())},
-          device{{mdev, Role::destination, layout, move.options.profile, {}},
+          device{{mdev, Role::destination, layout, move.options.profile, {}, incoming},
                  {{},
                   [this](const Uuid&, const std::vector<Apqn>&) {
                       if (while_judging) while_judging();
@@ -290,7 +290,7 @@ TEST(DestinationDevice, changes_nothing_where_it_only_compares) {
 TEST(DestinationDevice, is_not_irritated_by_its_own_guest) {
     Move move{World::compare};
     move.in_use_there = true;
-    DestinationDevice destination{move};
+    DestinationDevice destination{move, {}, true};
     const auto outcome = destination.resume(stream_of(move, Layout::l1));
     EXPECT_TRUE(outcome) << outcome.reason;
 }
@@ -330,6 +330,7 @@ INSTANTIATE_TEST_SUITE_P(
         Failure{"secure_execution", World::restore,
                 [](Move& move) { move.destination.secure_execution_guest(); }, EPERM},
         Failure{"no_mdev", World::restore, [](Move& move) { move.there.reset(); }, ENODEV},
+        Failure{"in_use", World::restore, [](Move& move) { move.in_use_there = true; }, EBUSY},
         Failure{"no_driver", World::restore,
                 [](Move& move) {
                     move.there.reset();
@@ -518,7 +519,7 @@ TEST(DestinationDevice, refuses_the_parts_of_a_source) {
 
 TEST(MigrationDevices, are_one_for_each_mdev) {
     MigrationDevices devices;
-    const MigrationDevice::Options options{mdev, Role::source, {}, Profile::automatic, {}};
+    const MigrationDevice::Options options{mdev, Role::source, {}, Profile::automatic, {}, false};
     auto first = devices.open(options, {});
     EXPECT_EQ(thrown_by([&] { devices.open(options, {}); }), EBUSY);
     auto other = options;
@@ -538,12 +539,12 @@ TEST(Migration, brings_the_configuration_from_one_root_to_the_other) {
     const FakeRoot left{move.left()};
     const FakeRoot right{move.right()};
     MigrationDevice source{
-        {mdev, Role::source, {}, Profile::automatic, {}},
+        {mdev, Role::source, {}, Profile::automatic, {}, false},
         {[&] { return describe_source(move.guest, SysfsRoot{left.path()}.read_for(mdev, {})).configuration; },
          {},
          {}}};
     MigrationDevice destination{
-        {mdev, Role::destination, {}, Profile::restore, {}},
+        {mdev, Role::destination, {}, Profile::restore, {}, false},
         {{},
          [&](const Uuid& uuid, const std::vector<Apqn>& queues) {
              return std::make_shared<const Inventory>(SysfsRoot{right.path()}.read_for(uuid, queues));
