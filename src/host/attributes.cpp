@@ -55,6 +55,11 @@ std::optional<unsigned> parse_number_256(std::string_view text) {
     return number && *number < ap_devices ? number : std::nullopt;
 }
 
+std::optional<unsigned> parse_number_65536(std::string_view text) {
+    const auto number = parse_unsigned(text);
+    return number && *number <= 0xffff ? number : std::nullopt;
+}
+
 std::optional<std::uint32_t> parse_functions(std::string_view text) {
     if (!text.starts_with("0x")) return {};
     return parse_number<std::uint32_t>(text.substr(2), 16);

@@ -31,15 +31,19 @@ std::string_view trimmed(std::string_view text);
 /// (arch/s390/kernel/uv.c).
 std::optional<bool> parse_flag(std::string_view text);
 
-/// Decimal digits (`%d`, `%u`), up to 4294967295: `hwtype`, `depth`, `max_msg_size` (ap_card.c),
+/// Decimal digits (`%d`, `%u`), up to 4294967295: `max_msg_size` (ap_card.c),
 /// `available_instances` (drivers/vfio/mdev/mdev_sysfs.c).
 std::optional<unsigned> parse_unsigned(std::string_view text);
 
 /// Decimal digits, up to 2^64 - 1: `scans` (ap_bus.c, `%llu`).
 std::optional<std::uint64_t> parse_count(std::string_view text);
 
-/// Decimal digits, up to 255: `ap_max_adapter_id`, `ap_max_domain_id` (ap_bus.c), `raw_hwtype` (ap_card.c).
+/// Decimal digits, up to 255: `ap_max_adapter_id`, `ap_max_domain_id` (ap_bus.c), `hwtype`, `raw_hwtype`
+/// (ap_card.c; AP types are 8 bits of TAPQ's GR2).
 std::optional<unsigned> parse_number_256(std::string_view text);
+
+/// Decimal digits, up to 65535: `depth` (ap_card.c; 5 bits of TAPQ's GR2, but 65535 is what snapshots allow).
+std::optional<unsigned> parse_number_65536(std::string_view text);
 
 /// `0x` and hexadecimal digits of either case, the value of at most 32 bits: `ap_functions` of a card or
 /// queue, the upper half of TAPQ's GR2 (ap_card.c, ap_queue.c: `0x%08X`). `0X` is refused.

@@ -362,13 +362,13 @@ class Reader {
     void read_card(const Directory& directory, std::uint8_t apid, bool everything, bool costly) {
         Card card;
         card.apid = apid;
-        card.hwtype = read(directory, "hwtype", parse_unsigned, "a number");
+        card.hwtype = read(directory, "hwtype", parse_number_256, "a number from 0 to 255");
         card.raw_hwtype = read(directory, "raw_hwtype", parse_number_256, "a number from 0 to 255");
         card.ap_functions = read(directory, "ap_functions", parse_functions, "0x and 8 hexadecimal digits");
         card.config = read(directory, "config", parse_flag, "0 or 1");
         card.chkstop = read(directory, "chkstop", parse_flag, "0 or 1");
         if (everything) {
-            card.depth = read(directory, "depth", parse_unsigned, "a number");
+            card.depth = read(directory, "depth", parse_number_65536, "a number from 0 to 65535");
             card.max_msg_size = read(directory, "max_msg_size", parse_unsigned, "a number of bytes");
             card.type = read(directory, "type", parse_text, "a card type");
             card.online = read(directory, "online", parse_flag, "0 or 1");
