@@ -9,6 +9,9 @@
 namespace vfioap {
 namespace {
 
+/// What a snapshot holds of features. Refused rather than cut: the word that decides may be the last.
+constexpr std::size_t max_words = 64;
+
 template <typename Number>
 std::optional<Number> parse_number(std::string_view text, int base) {
     Number value{};
@@ -90,6 +93,7 @@ std::optional<std::vector<std::string>> parse_words(std::string_view text) {
             words.push_back(std::exchange(word, {}));
         }
     }
+    if (words.size() > max_words) return {};
     if (words.size() == 1 && words.front() == "-") words.clear();
     return words;
 }

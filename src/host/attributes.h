@@ -57,9 +57,9 @@ std::optional<HostMask> parse_host_mask(std::string_view text);
 /// `driver_override`, `device_api`, which are shown to people or compared whole.
 std::optional<std::string> parse_text(std::string_view text);
 
-/// Words between blanks, in their order; printable ASCII, up to 200 characters in all. `-` alone stands for
-/// none, and so does an empty text: `features` of the AP bus (ap_bus.c, `APSC APXA …`) and of the vfio_ap
-/// driver (vfio_ap_drv.c, `guest_matrix hotplug ap_config`).
+/// Words between blanks, in their order: up to 64, as in a snapshot, of printable ASCII, up to 200 characters
+/// in all. `-` alone stands for none, and so does an empty text: `features` of the AP bus (ap_bus.c, `APSC
+/// APXA …`) and of the vfio_ap driver (vfio_ap_drv.c, `guest_matrix hotplug ap_config`).
 std::optional<std::vector<std::string>> parse_words(std::string_view text);
 
 /// Attribute `se_associate`.

@@ -134,6 +134,11 @@ TEST(Attributes, words) {
                         {"   ", Words{}},
                         {"a\tb", {}},
                         {"a\nb", {}}});
+    std::string many = "w";
+    for (int i = 1; i < 64; ++i)
+        many += " w";
+    EXPECT_TRUE(parse_words(many));
+    EXPECT_FALSE(parse_words(many + " w"));
 }
 
 TEST(Attributes, association) {
