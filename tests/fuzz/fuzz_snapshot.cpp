@@ -78,6 +78,7 @@ void require_promises(const Inventory& inventory) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     std::istringstream in{std::string{reinterpret_cast<const char*>(data), size}};
     Inventory inventory;
