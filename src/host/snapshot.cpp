@@ -4,6 +4,7 @@
 
 #include "ap/error.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
@@ -30,6 +31,8 @@ using Json = nlohmann::ordered_json;
 // What read_snapshot() takes. Kernel and drivers stay far below; a root that only looks like sysfs need not.
 constexpr std::size_t max_text = 256;
 constexpr std::size_t max_word = 64;
+constexpr std::size_t max_words = 64;
+constexpr std::size_t max_guest_matrix = 512;
 
 /// Text that read_snapshot() takes again, whatever sysfs had: without control characters (C1 included, which
 /// terminals obey), not too long. What is not UTF-8 is replaced when it is dumped.
@@ -90,7 +93,7 @@ void put_features(Json& object, const std::optional<std::vector<std::string>>& f
     if (!features) return;
     auto& array = object["features"] = Json::array();
     for (const auto& feature : *features) {
-        if (!feature.empty()) array.push_back(word(feature));
+        if (!feature.empty() && array.size() < max_words) array.push_back(word(feature));
     }
 }
 
@@ -193,8 +196,10 @@ Json to_json(const Mdev& mdev) {
     if (mdev.control_domains) json["control_domains"] = numbers(*mdev.control_domains, domain_text);
     if (mdev.guest_matrix) {
         auto& array = json["guest_matrix"] = Json::array();
-        for (const auto apqn : *mdev.guest_matrix)
-            array.push_back(apqn.to_string());
+        // No kernel prints more, and as many as this count as cut (Mdev::guest_matrix_truncated).
+        const auto size = std::min(mdev.guest_matrix->size(), max_guest_matrix);
+        for (std::size_t i = 0; i < size; ++i)
+            array.push_back((*mdev.guest_matrix)[i].to_string());
     }
     json["ap_config"] = mdev.ap_config;
     put(json, "migratable", mdev.migratable);
@@ -204,7 +209,10 @@ Json to_json(const Mdev& mdev) {
 
 Json to_json(const Unreadable& item) {
     Json json = Json::object();
-    json["path"] = plain(item.path, 1024);
+    // A directory that cannot be listed ends in a slash.
+    auto path = plain(item.path, 1024);
+    path.erase(path.find_last_not_of('/') + 1);
+    json["path"] = path;
     json["error"] = nullptr;
     if (item.error != 0) json["error"] = errno_name(item.error);
     if (!item.detail.empty()) json["detail"] = plain(item.detail);

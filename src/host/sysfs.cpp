@@ -2,12 +2,12 @@
 #include "host/sysfs.h"
 
 #include "ap/error.h"
+#include "host/attributes.h"
 #include "host/snapshot.h"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
@@ -71,173 +71,12 @@ bool exists_at(const Directory& directory, const char* path) {
     return ::fstatat(directory.fd(), path, &info, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-std::string_view trimmed(std::string_view text) {
-    while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
-        text.remove_suffix(1);
-    return text;
-}
-
 /// What was found, fit for a message: short, and without anything a terminal would act on.
 std::string quoted(std::string_view text) {
     std::string result = "\"";
     for (const char c : text.substr(0, 40))
         result += c >= ' ' && c <= '~' ? c : '?';
     return result + (text.size() > 40 ? "…\"" : "\"");
-}
-
-// The text forms of attributes. Each takes the text without its newline and gives nothing for anything else.
-
-std::optional<bool> parse_flag(std::string_view text) {
-    if (text == "0") return false;
-    if (text == "1") return true;
-    return {};
-}
-
-template <typename Number>
-std::optional<Number> parse_number(std::string_view text, int base) {
-    Number value{};
-    const char* const end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, value, base);
-    if (error != std::errc{} || rest != end) return {};
-    return value;
-}
-
-std::optional<unsigned> parse_unsigned(std::string_view text) {
-    return parse_number<unsigned>(text, 10);
-}
-std::optional<std::uint64_t> parse_count(std::string_view text) {
-    return parse_number<std::uint64_t>(text, 10);
-}
-
-/// `adapters and domains up to 255`.
-std::optional<unsigned> parse_number_256(std::string_view text) {
-    const auto number = parse_unsigned(text);
-    return number && *number < ap_devices ? number : std::nullopt;
-}
-
-std::optional<std::uint32_t> parse_functions(std::string_view text) {
-    if (!text.starts_with("0x")) return {};
-    return parse_number<std::uint32_t>(text.substr(2), 16);
-}
-
-std::optional<HostMask> parse_host_mask(std::string_view text) {
-    if (text == "not supported") return HostMask{HostMask::State::not_supported, {}};
-    const auto mask = Mask::parse(text);
-    if (!mask) return {};
-    return HostMask{HostMask::State::value, *mask};
-}
-
-std::optional<std::string> parse_text(std::string_view text) {
-    const bool printable = std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
-    if (!printable || text.size() > 200) return {};
-    return std::string{text};
-}
-
-/// Words between blanks; `-` alone stands for none (`bus/ap/features`).
-std::optional<std::vector<std::string>> parse_words(std::string_view text) {
-    const auto line = parse_text(text);
-    if (!line) return {};
-    std::vector<std::string> words;
-    std::string word;
-    for (const char c : *line + ' ') {
-        if (c != ' ') {
-            word += c;
-        } else if (!word.empty()) {
-            words.push_back(std::exchange(word, {}));
-        }
-    }
-    if (words.size() == 1 && words.front() == "-") words.clear();
-    return words;
-}
-
-struct Association {
-    SeAssociate state;
-    std::uint16_t index;
-};
-
-/// `-`, `unassociated`, `association pending` or `associated N`.
-std::optional<Association> parse_association(std::string_view text) {
-    constexpr std::string_view associated = "associated ";
-    if (text == "-") return Association{SeAssociate::none, 0};
-    if (text == "unassociated") return Association{SeAssociate::unassociated, 0};
-    if (text == "association pending") return Association{SeAssociate::pending, 0};
-    if (!text.starts_with(associated)) return {};
-    const auto index = parse_number<std::uint16_t>(text.substr(associated.size()), 10);
-    if (!index) return {};
-    return Association{SeAssociate::associated, *index};
-}
-
-struct Config {
-    Mask adapters;
-    Mask domains;
-    Mask control_domains;
-    friend bool operator==(const Config&, const Config&) = default;
-};
-
-/// `ap_config`: three masks, `apm,aqm,adm`.
-std::optional<Config> parse_config(std::string_view text) {
-    std::array<std::optional<Mask>, 3> masks;
-    for (std::size_t i = 0; i < 3; ++i) {
-        const auto comma = text.find(',');
-        if ((comma == std::string_view::npos) != (i == 2)) return {};
-        masks[i] = Mask::parse(text.substr(0, comma));
-        if (!masks[i]) return {};
-        text.remove_prefix(i == 2 ? text.size() : comma + 1);
-    }
-    return Config{*masks[0], *masks[1], *masks[2]};
-}
-
-/// Calls `use` with each line; false when one does not please it. The last line needs no newline.
-template <typename Use>
-bool for_each_line(std::string_view text, Use use) {
-    while (!text.empty()) {
-        const auto end = text.find('\n');
-        if (!use(text.substr(0, end))) return false;
-        text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    }
-    return true;
-}
-
-struct Matrix {
-    Mask adapters;
-    Mask domains;
-    std::vector<Apqn> queues;  // sorted, each once
-};
-
-/// `matrix` and `guest_matrix`: `XX.YYYY` lines; `XX.` lines when only adapters are assigned, `.YYYY` when
-/// only domains.
-std::optional<Matrix> parse_matrix(std::string_view text) {
-    Matrix matrix;
-    const bool good = for_each_line(text, [&](std::string_view line) {
-        if (const auto apqn = Apqn::parse(line)) {
-            matrix.adapters.set(apqn->apid());
-            matrix.domains.set(apqn->apqi());
-            matrix.queues.push_back(*apqn);
-        } else if (line.size() == 3 && line[2] == '.' && parse_adapter(line.substr(0, 2))) {
-            matrix.adapters.set(*parse_adapter(line.substr(0, 2)));
-        } else if (line.size() == 5 && line[0] == '.' && parse_domain(line.substr(1))) {
-            matrix.domains.set(*parse_domain(line.substr(1)));
-        } else {
-            return false;
-        }
-        return true;
-    });
-    if (!good) return {};
-    std::sort(matrix.queues.begin(), matrix.queues.end());
-    matrix.queues.erase(std::unique(matrix.queues.begin(), matrix.queues.end()), matrix.queues.end());
-    return matrix;
-}
-
-/// `YYYY` lines.
-std::optional<Mask> parse_control_domains(std::string_view text) {
-    Mask mask;
-    const bool good = for_each_line(text, [&](std::string_view line) {
-        const auto domain = parse_domain(line);
-        if (domain) mask.set(*domain);
-        return domain.has_value();
-    });
-    if (!good) return {};
-    return mask;
 }
 
 class Reader {
@@ -523,13 +362,13 @@ class Reader {
     void read_card(const Directory& directory, std::uint8_t apid, bool everything, bool costly) {
         Card card;
         card.apid = apid;
-        card.hwtype = read(directory, "hwtype", parse_unsigned, "a number");
+        card.hwtype = read(directory, "hwtype", parse_number_256, "a number from 0 to 255");
         card.raw_hwtype = read(directory, "raw_hwtype", parse_number_256, "a number from 0 to 255");
         card.ap_functions = read(directory, "ap_functions", parse_functions, "0x and 8 hexadecimal digits");
         card.config = read(directory, "config", parse_flag, "0 or 1");
         card.chkstop = read(directory, "chkstop", parse_flag, "0 or 1");
         if (everything) {
-            card.depth = read(directory, "depth", parse_unsigned, "a number");
+            card.depth = read(directory, "depth", parse_number_65536, "a number from 0 to 65535");
             card.max_msg_size = read(directory, "max_msg_size", parse_unsigned, "a number of bytes");
             card.type = read(directory, "type", parse_text, "a card type");
             card.online = read(directory, "online", parse_flag, "0 or 1");
@@ -708,12 +547,12 @@ class Reader {
                 mdev.domains = config->domains;
             }
             if (!mdev.control_domains) mdev.control_domains = config->control_domains;
-            if (*config == Config{mdev.adapters, mdev.domains, *mdev.control_domains}) return;
+            if (*config == ApConfig{mdev.adapters, mdev.domains, *mdev.control_domains}) return;
         }
         record(directory, "ap_config", 0, "does not agree with matrix and control_domains");
     }
 
-    std::optional<Config> read_config(const Directory& directory) {
+    std::optional<ApConfig> read_config(const Directory& directory) {
         auto config = read(directory, "ap_config", parse_config, "three masks");
         for (int attempt = 0; config && attempt < read_again; ++attempt) {
             const auto again = read(directory, "ap_config", parse_config, "three masks");

@@ -406,6 +406,12 @@ TEST(Snapshot, of_odd_sysfs_text_is_written_so_that_it_is_read) {
     host.queues[0].driver = "a/b\n";
     host.qemu->version = "ü\nü";
     host.unreadable[0].detail = "\xc2";
+    // What a directory that cannot be listed leaves.
+    host.unreadable.push_back({"devices/ap/card05/", EMFILE, "cannot be listed"});
+    host.vfio_ap->features = std::vector<std::string>(65, "w");
+    host.mdevs[0].guest_matrix.emplace();
+    for (unsigned number = 0; number < 513; ++number)
+        host.mdevs[0].guest_matrix->push_back(Apqn::from_number(static_cast<std::uint16_t>(number)));
     host.sort();
     const auto again = read(written(host));
     EXPECT_EQ(again.name.substr(0, 8), "lpar?[2J");
@@ -416,6 +422,9 @@ TEST(Snapshot, of_odd_sysfs_text_is_written_so_that_it_is_read) {
     EXPECT_EQ(again.cards[0].driver, "__");
     EXPECT_EQ(again.queues[0].driver, "a_b_");
     EXPECT_EQ(again.qemu->version, "ü?ü");
+    EXPECT_NE(again.find_unreadable("devices/ap/card05"), nullptr);
+    EXPECT_EQ(again.vfio_ap->features->size(), 64U);
+    EXPECT_TRUE(again.mdevs[0].guest_matrix_truncated());
 }
 
 TEST(Snapshot, equal_details_are_one) {

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -148,6 +149,20 @@ TEST(SysfsReader, records_garbage_with_path_and_text) {
                                                   unreadable("devices/ap/card05/hwtype", 0, "\"?[31mred\""),
                                                   unreadable("devices/ap/card06/ap_functions", 0, "0x"),
                                                   unreadable("devices/vfio_ap/matrix/features", 0, "words")));
+}
+
+/// Such numbers would make a snapshot that nothing reads again.
+TEST(SysfsReader, refuses_numbers_that_no_card_has) {
+    FakeRoot root{small_host().build()};
+    root.write("devices/ap/card05/hwtype", "256\n");
+    root.write("devices/ap/card06/depth", "65536\n");
+    const auto inventory = read(root);
+    EXPECT_THAT(inventory.unreadable,
+                ElementsAre(unreadable("devices/ap/card05/hwtype", 0, "0 to 255, found \"256\""),
+                            unreadable("devices/ap/card06/depth", 0, "0 to 65535, found \"65536\"")));
+    std::stringstream snapshot;
+    write_snapshot(snapshot, inventory, "");
+    EXPECT_TRUE(read_snapshot(snapshot, "written") == inventory);
 }
 
 TEST(SysfsReader, refuses_what_is_too_long) {
