@@ -2,7 +2,6 @@
 #include "host/attributes.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <utility>
 
@@ -107,18 +106,6 @@ std::optional<SeAssociation> parse_association(std::string_view text) {
     const auto index = parse_number<std::uint16_t>(text.substr(associated.size()), 10);
     if (!index) return {};
     return SeAssociation{SeAssociate::associated, *index};
-}
-
-std::optional<ApConfig> parse_config(std::string_view text) {
-    std::array<std::optional<Mask>, 3> masks;
-    for (std::size_t i = 0; i < 3; ++i) {
-        const auto comma = text.find(',');
-        if ((comma == std::string_view::npos) != (i == 2)) return {};
-        masks[i] = Mask::parse(text.substr(0, comma));
-        if (!masks[i]) return {};
-        text.remove_prefix(i == 2 ? text.size() : comma + 1);
-    }
-    return ApConfig{*masks[0], *masks[1], *masks[2]};
 }
 
 std::optional<MatrixLines> parse_matrix(std::string_view text) {

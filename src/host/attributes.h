@@ -73,18 +73,6 @@ struct SeAssociation {
 /// se_associate_show.
 std::optional<SeAssociation> parse_association(std::string_view text);
 
-/// Attribute `ap_config` of an mdev: what is assigned to it.
-struct ApConfig {
-    Mask adapters;
-    Mask domains;
-    Mask control_domains;
-    friend bool operator==(const ApConfig&, const ApConfig&) = default;
-};
-
-/// Three masks as Mask::parse() takes them, joined with commas: `apm,aqm,adm` (vfio_ap_ops.c,
-/// ap_config_show).
-std::optional<ApConfig> parse_config(std::string_view text);
-
 /// Attributes `matrix` and `guest_matrix` of an mdev.
 struct MatrixLines {
     Mask adapters;             ///< of any line

@@ -547,15 +547,15 @@ class Reader {
                 mdev.domains = config->domains;
             }
             if (!mdev.control_domains) mdev.control_domains = config->control_domains;
-            if (*config == ApConfig{mdev.adapters, mdev.domains, *mdev.control_domains}) return;
+            if (*config == mdev.contents()) return;
         }
         record(directory, "ap_config", 0, "does not agree with matrix and control_domains");
     }
 
-    std::optional<ApConfig> read_config(const Directory& directory) {
-        auto config = read(directory, "ap_config", parse_config, "three masks");
+    std::optional<MdevContents> read_config(const Directory& directory) {
+        auto config = read(directory, "ap_config", MdevContents::parse, "three masks");
         for (int attempt = 0; config && attempt < read_again; ++attempt) {
-            const auto again = read(directory, "ap_config", parse_config, "three masks");
+            const auto again = read(directory, "ap_config", MdevContents::parse, "three masks");
             if (again == config) return config;
             config = again;
         }

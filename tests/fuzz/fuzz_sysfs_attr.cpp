@@ -3,6 +3,7 @@
 // second, slower reading of the same form says, written in the kernel's form it gives the same value again,
 // and a host that has such a value can be kept in a snapshot. Seeds: tests/data/attributes.
 #include "ap/apqn.h"
+#include "ap/configuration.h"
 #include "ap/error.h"
 #include "ap/mask.h"
 #include "ap/master_keys.h"
@@ -311,7 +312,7 @@ void association(std::string_view text) {
 }
 
 void config(std::string_view text) {
-    const auto value = parse_config(text);
+    const auto value = MdevContents::parse(text);
     const auto first = text.find(',');
     const auto second = first == std::string_view::npos ? first : text.find(',', first + 1);
     if (second == std::string_view::npos) {
@@ -323,9 +324,8 @@ void config(std::string_view text) {
     const auto control_domains = Mask::parse(text.substr(second + 1));
     require(value.has_value() == (adapters && domains && control_domains));
     if (!value) return;
-    require(*value == ApConfig{*adapters, *domains, *control_domains});
-    require(parse_config(value->adapters.to_string() + ',' + value->domains.to_string() + ',' +
-                         value->control_domains.to_string()) == value);
+    require(*value == MdevContents{*adapters, *domains, *control_domains});
+    require(MdevContents::parse(value->to_string()) == value);
     auto inventory = host();
     auto& mdev = inventory.mdevs[0];
     mdev.adapters = value->adapters;

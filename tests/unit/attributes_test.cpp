@@ -158,17 +158,6 @@ TEST(Attributes, association) {
                                 {"", {}}});
 }
 
-TEST(Attributes, config) {
-    const auto none = "0x" + std::string(64, '0');
-    EXPECT_EQ(parse_config(all_ones + ',' + first_bit + ',' + none),
-              (ApConfig{Mask::all(), Mask::of({0}), Mask{}}));
-    EXPECT_EQ(parse_config("0x8,0x4,2"), (ApConfig{Mask::of({0}), Mask::of({1}), Mask::of({2})}));
-    for (const char* const text : {"", ",", ",,", "0x8,0x8", "0x8,0x8,", "0x8,0x8,0x8,", "0x8,0x8,0x8,0x8",
-                                   "0x8, 0x8,0x8", "0x8,,0x8", "not supported,0x8,0x8"}) {
-        EXPECT_FALSE(parse_config(text)) << text;
-    }
-}
-
 TEST(Attributes, matrix_of_queues) {
     const auto matrix = parse_matrix("05.0004\n05.0047\n06.0004\n06.0047");
     ASSERT_TRUE(matrix);
