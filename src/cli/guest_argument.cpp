@@ -2,7 +2,6 @@
 #include "cli/guest_argument.h"
 
 #include "cli/libvirt_guest.h"
-#include "domain/domain_xml.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +15,8 @@ bool names_file(const std::string& argument) {
     return ::stat(argument.c_str(), &info) == 0 && S_ISREG(info.st_mode);
 }
 
+}  // namespace
+
 Guest guest_of(const DomainXml& domain) {
     Guest guest;
     guest.name = domain.name;
@@ -25,8 +26,6 @@ Guest guest_of(const DomainXml& domain) {
         guest.mdevs.push_back(hostdev.mdev);
     return guest;
 }
-
-}  // namespace
 
 Guest load_guest(const std::string& argument, const std::string& uri) {
     if (argument == "-") return guest_of(load_domain_xml(STDIN_FILENO, "standard input"));

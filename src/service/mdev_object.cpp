@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/mdev_object.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace vfioap {
+
+MdevObject::MdevObject(sdbus::IConnection& connection, vfioap::Uuid uuid, MdevState state)
+    : AdaptorInterfaces{connection, path_of(uuid)}, uuid_{std::move(uuid)}, state_{std::move(state)} {
+    registerAdaptor();
+    emitInterfacesAddedSignal();
+}
+
+MdevObject::~MdevObject() {
+    try {
+        emitInterfacesRemovedSignal();
+        unregisterAdaptor();
+    } catch (const sdbus::Error&) {
+        // The bus is gone, and all objects with it.
+    }
+}
+
+std::string MdevObject::path_of(const vfioap::Uuid& uuid) {
+    auto name = uuid.to_string();
+    std::replace(name.begin(), name.end(), '-', '_');
+    return std::string{bus::root_path} + "/mdev/" + name;
+}
+
+void MdevObject::update(MdevState state) {
+    const auto before = std::exchange(state_, std::move(state));
+    std::vector<std::string> changed;
+    if (before.guest != state_.guest) changed.emplace_back("Guest");
+    if (before.queues != state_.queues) changed.emplace_back("Queues");
+    if (before.control_domains != state_.control_domains) changed.emplace_back("ControlDomains");
+    if (before.in_use != state_.in_use) changed.emplace_back("InUse");
+    if (before.verdicts != state_.verdicts) changed.emplace_back("Verdicts");
+    if (!changed.empty()) bus::emit_changed(getObject(), Mdev_adaptor::INTERFACE_NAME, changed);
+}
+
+}  // namespace vfioap

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// /org/vfioap1/mdev/<uuid with _>: a mediated device of this host, on the bus.
+#pragma once
+
+#include "ap/uuid.h"
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "Mdev_adaptor.h"
+#include "service/bus.h"
+
+namespace vfioap {
+
+/// What the bus tells of an mdev.
+struct MdevState {
+    std::string guest;                ///< libvirt domain; empty: none is known
+    std::vector<std::string> queues;  ///< what the guest gets
+    std::vector<std::string> control_domains;
+    bool in_use = false;
+    std::map<std::string, std::string> verdicts;  ///< by known destination
+    friend bool operator==(const MdevState&, const MdevState&) = default;
+};
+
+class MdevObject final : public sdbus::AdaptorInterfaces<org::vfioap1::Mdev_adaptor, sdbus::ManagedObject_adaptor> {
+  public:
+    MdevObject(sdbus::IConnection& connection, vfioap::Uuid uuid, MdevState state);
+    ~MdevObject();
+    MdevObject(const MdevObject&) = delete;
+    MdevObject& operator=(const MdevObject&) = delete;
+    MdevObject(MdevObject&&) = delete;
+    MdevObject& operator=(MdevObject&&) = delete;
+
+    static std::string path_of(const vfioap::Uuid& uuid);
+    [[nodiscard]] const MdevState& state() const { return state_; }
+    /// Tells what has changed, and nothing when nothing has.
+    void update(MdevState state);
+
+  private:
+    std::string Uuid() override { return uuid_.to_string(); }
+    std::string Guest() override { return state_.guest; }
+    std::vector<std::string> Queues() override { return state_.queues; }
+    std::vector<std::string> ControlDomains() override { return state_.control_domains; }
+    bool InUse() override { return state_.in_use; }
+    std::map<std::string, std::string> Verdicts() override { return state_.verdicts; }
+
+    vfioap::Uuid uuid_;
+    MdevState state_;
+};
+
+}  // namespace vfioap

@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/service.h"
+
+#include "ap/error.h"
+#include "cli/guest_argument.h"
+#include "cli/libvirt_guest.h"
+#include "domain/domain_xml.h"
+#include "host/ap_config.h"
+#include "host/guest_matrix.h"
+#include "host/snapshot.h"
+#include "report/json.h"
+#include "report/text.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <sstream>
+#include <utility>
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+
+namespace vfioap {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// What no honest caller exceeds: libvirt's limit for a domain's XML, and a snapshot of a host with 65,536
+/// queues.
+constexpr std::size_t most_xml = std::size_t{4} * 1024 * 1024;
+constexpr std::size_t most_snapshot = std::size_t{64} * 1024 * 1024;
+constexpr std::size_t most_migrations = 1024;
+constexpr auto look_again = 1s;
+constexpr auto verdicts_again = 5s;
+
+void limit(std::string_view what, std::size_t size, std::size_t most) {
+    if (size > most)
+        throw CallError{"LimitsExceeded",
+                        fmt::format("{} has {} bytes; expected at most {}", what, size, most)};
+}
+
+std::vector<std::string> texts_of(const std::vector<Apqn>& queues) {
+    std::vector<std::string> texts;
+    texts.reserve(queues.size());
+    for (const auto apqn : queues)
+        texts.push_back(apqn.to_string());
+    return texts;
+}
+
+std::vector<std::string> texts_of(const Mask& domains) {
+    std::vector<std::string> texts;
+    for (const auto domain : domains.bits())
+        texts.push_back(domain_text(domain));
+    return texts;
+}
+
+Guest guest_with(const Uuid& mdev) {
+    Guest guest;
+    guest.name = mdev.to_string();
+    guest.mdevs = {mdev};
+    return guest;
+}
+
+Uuid parse_uuid(const std::string& text) {
+    if (const auto uuid = Uuid::parse(text)) return *uuid;
+    throw InputError{text.substr(0, 100), "expected the UUID of an mdev"};
+}
+
+}  // namespace
+
+// The manager.
+
+ManagerObject::ManagerObject(sdbus::IConnection& connection, Service& service)
+    : AdaptorInterfaces{connection, bus::root_path}, service_{service} {
+    registerAdaptor();
+}
+
+ManagerObject::~ManagerObject() {
+    unregisterAdaptor();
+}
+
+void ManagerObject::GetInventory(sdbus::Result<std::string>&& result) {
+    service_.requests_.serve(getObject(), "org.vfioap1.Manager.GetInventory", std::move(result),
+                             [this] { return std::tuple{service_.inventory_text()}; });
+}
+
+void ManagerObject::CheckXml(Answer&& result, std::string domain_xml, std::string source_snapshot,
+                             std::map<std::string, sdbus::Variant> options) {
+    service_.requests_.serve(
+        getObject(), "org.vfioap1.Manager.CheckXml", std::move(result),
+        [this, xml = std::move(domain_xml), snapshot = std::move(source_snapshot),
+         options = std::move(options)] { return service_.check_xml(xml, snapshot, options).values(); });
+}
+
+void ManagerObject::CheckGuest(Answer&& result, std::string guest, std::string destination,
+                               std::map<std::string, sdbus::Variant> options) {
+    service_.check_guest(getObject(), std::move(result), guest, destination, options);
+}
+
+void ManagerObject::OpenMigration(sdbus::Result<sdbus::ObjectPath>&& result, std::string mdev,
+                                  std::string role, std::map<std::string, sdbus::Variant> options) {
+    const auto* const message = getObject().getCurrentlyProcessedMessage();
+    const auto owner = message != nullptr ? message->getSender() : std::string{};
+    service_.requests_.serve(
+        getObject(), "org.vfioap1.Manager.OpenMigration", std::move(result),
+        [this, mdev = std::move(mdev), role = std::move(role), options = std::move(options), owner] {
+            return std::tuple{sdbus::ObjectPath{service_.open_migration(mdev, role, options, owner)}};
+        });
+}
+
+std::string ManagerObject::Version() {
+    return VFIOAP_VERSION;
+}
+std::string ManagerObject::SysfsRoot() {
+    return service_.options_.sysfs_root;
+}
+std::vector<std::string> ManagerObject::Features() {
+    return {"check", "migration"};
+}
+
+// The service.
+
+Service::Service(ServiceOptions options)
+    : options_{std::move(options)},
+      connection_{options_.session ? bus::open_session_bus() : bus::open_system_bus()},
+      root_{options_.sysfs_root},
+      gate_{*connection_, !options_.session},
+      requests_{gate_, jobs_} {
+    sigset_t signals;
+    ::sigemptyset(&signals);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP})
+        ::sigaddset(&signals, number);
+    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    signals_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signals_ < 0) throw SystemError{"create", "signalfd", errno};
+    inventory_ = std::make_shared<const Inventory>(root_.read_all(Depth::state));
+    manager_ = std::make_unique<ManagerObject>(*connection_, *this);
+    update_mdevs();
+    // Sessions end with their clients. The bus tells everybody of everybody: one rule for all.
+    connection_->addMatch(
+        "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+        "member='NameOwnerChanged',path='/org/freedesktop/DBus'",
+        [this](sdbus::Message& message) {
+            std::string name;
+            std::string before;
+            std::string now;
+            message >> name >> before >> now;
+            if (now.empty()) forget_client(name);
+        },
+        sdbus::floating_slot);
+    // Last: who finds the name finds everything.
+    bus::request_name(*connection_);
+}
+
+Service::~Service() {
+    migrations_.clear();
+    mdevs_.clear();
+    ::close(signals_);
+}
+
+int Service::run() {
+    ::sd_notify(0, "READY=1");
+    auto next_look = Clock::now() + look_again;
+    auto next_verdicts = Clock::now();
+    while (!stop_) {
+        const auto now = Clock::now();
+        if (now >= next_look) {
+            look_at_host();
+            next_look = now + look_again;
+        }
+        if (now >= next_verdicts && !options_.destinations.empty()) {
+            ask_for_verdicts();
+            next_verdicts = now + verdicts_again;
+        }
+        // Everybody's messages, and then one job: a flood of one client does not keep the others out.
+        while (connection_->processPendingRequest()) {
+        }
+        jobs_.run_one();
+        close_migrations();
+        wait(jobs_.empty() ? next_look : now);
+    }
+    ::sd_notify(0, "STOPPING=1");
+    return 0;
+}
+
+void Service::wait(Clock::time_point until) {
+    const auto data = connection_->getEventLoopPollData();
+    std::vector<pollfd> fds{{data.fd, data.events, 0}, {signals_, POLLIN, 0}, {worker_.fd(), POLLIN, 0}};
+    std::vector<std::shared_ptr<MigrationObject>> streams;
+    for (const auto& [path, migration] : migrations_) {
+        if (migration->fd() < 0) continue;
+        fds.push_back({migration->fd(), migration->events(), 0});
+        streams.push_back(migration);
+    }
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
+    int timeout = static_cast<int>(std::clamp<long>(left, 0, 60'000));
+    if (const int bus_timeout = data.getPollTimeout(); bus_timeout >= 0)
+        timeout = std::min(timeout, bus_timeout);
+    if (::poll(fds.data(), fds.size(), timeout) < 0) return;
+    if (fds[1].revents != 0) {
+        signalfd_siginfo info{};
+        if (::read(signals_, &info, sizeof info) == sizeof info && info.ssi_signo != SIGHUP) stop_ = true;
+        if (info.ssi_signo == SIGHUP) look_at_host();
+    }
+    if (fds[2].revents != 0) worker_.finish();
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+        if (fds[3 + i].revents != 0) streams[i]->pump();
+    }
+}
+
+void Service::look_at_host() {
+    auto now = std::make_shared<const Inventory>(root_.read_all(Depth::state));
+    if (*now == *inventory_) return;
+    inventory_ = std::move(now);
+    update_mdevs();
+}
+
+void Service::update_mdevs() {
+    std::map<Uuid, std::unique_ptr<MdevObject>> gone;
+    gone.swap(mdevs_);
+    for (const auto& mdev : inventory_->mdevs) {
+        const auto matrix = guest_matrix_of(*inventory_, mdev);
+        MdevState state;
+        state.queues = texts_of(matrix.queues);
+        state.control_domains = texts_of(matrix.control_domains);
+        if (const auto found = verdicts_.find(mdev.uuid); found != verdicts_.end())
+            state.verdicts = found->second;
+        auto& object = mdevs_[mdev.uuid];
+        if (const auto known = gone.find(mdev.uuid); known != gone.end()) {
+            object = std::move(known->second);
+            gone.erase(known);
+            const bool changed = object->state().queues != state.queues ||
+                                 object->state().control_domains != state.control_domains;
+            object->update(std::move(state));
+            if (changed) {
+                object->emitConfigurationChanged(
+                    "config.changed", fmt::format("mdev {} now passes on {} queues", mdev.uuid.to_string(),
+                                                  matrix.queues.size()));
+            }
+        } else {
+            object = std::make_unique<MdevObject>(*connection_, mdev.uuid, std::move(state));
+        }
+    }
+}
+
+std::string Service::inventory_text() {
+    std::ostringstream text;
+    write_snapshot(text, *inventory_, {});
+    return std::move(text).str();
+}
+
+Service::Verdict Service::check_xml(const std::string& domain_xml, const std::string& source_snapshot,
+                                    const std::map<std::string, sdbus::Variant>& options) {
+    CallOptions given{options};
+    const auto check_with = check_options(given);
+    given.done();
+    limit("domain_xml", domain_xml.size(), most_xml);
+    limit("source_snapshot", source_snapshot.size(), most_snapshot);
+    const auto guest = guest_of(parse_domain_xml(domain_xml, "domain_xml"));
+    if (source_snapshot.empty() && !guest.mdevs.empty())
+        throw CallError{"NoState", "the XML has no state of the guest, and there is no snapshot of its host"};
+    Source source;
+    if (!source_snapshot.empty()) {
+        std::istringstream in{source_snapshot};
+        auto inventory = read_snapshot(in, "source_snapshot");
+        inventory.location = "snapshot:";
+        source = describe_source(guest, inventory);
+    }
+    if (guest.mdevs.empty()) return verdict_of(check(guest, source, *inventory_, check_with));
+    std::vector<Apqn> queues;
+    for (const auto& queue : source.configuration.queues)
+        queues.push_back(queue.apqn);
+    return verdict_of(check(guest, source, root_.read_for(guest.mdevs.front(), queues), check_with));
+}
+
+void Service::check_guest(const sdbus::IObject& object,
+                          sdbus::Result<std::string, std::vector<std::string>, std::string>&& result,
+                          const std::string& guest, const std::string& destination,
+                          const std::map<std::string, sdbus::Variant>& options) {
+    requests_.serve_later(
+        object, "org.vfioap1.Manager.CheckGuest", std::move(result),
+        [this, guest, destination, options](auto answer) {
+            CallOptions given{options};
+            const auto check_with = check_options(given);
+            given.done();
+            limit("guest", guest.size(), 4096);
+            // Who may only look is not told what is in any directory of this host.
+            const auto& known = options_.destinations;
+            if (!options_.session && std::find(known.begin(), known.end(), destination) == known.end())
+                throw CallError{"NoSuchDestination",
+                                terminal_safe(destination.substr(0, 100)) + ": not a known destination"};
+            worker_.add([uri = options_.uri, root = options_.sysfs_root, guest, destination, check_with,
+                         answer] {
+                std::optional<sdbus::Error> error;
+                Verdict verdict;
+                try {
+                    const auto found = guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
+                    const Host source{parse_host_location("local", root)};
+                    const Host target{parse_host_location(destination, root)};
+                    verdict = verdict_of(check_between(found, source, target, check_with));
+                } catch (...) {
+                    error = current_error();
+                }
+                return [answer, error, verdict] { answer(error ? &*error : nullptr, verdict.values()); };
+            });
+        });
+}
+
+std::string Service::open_migration(const std::string& mdev, const std::string& role,
+                                    const std::map<std::string, sdbus::Variant>& options,
+                                    const std::string& owner) {
+    CallOptions given{options};
+    MigrationDevice::Options wanted{parse_uuid(mdev), Role::source, {}, Profile::automatic, {}, false};
+    const auto parsed_role = parse_role(role);
+    if (!parsed_role) throw InputError{"role", "expected source or destination"};
+    wanted.role = *parsed_role;
+    const auto layout = given.word("layout", "auto");
+    wanted.layout = parse_layout(layout);
+    if (!wanted.layout && layout != "auto")
+        throw InputError{"option layout", "expected auto, l1, l2, l2b or l3"};
+    const auto profile = parse_profile(given.word("profile", "auto"));
+    if (!profile) throw InputError{"option profile", "expected auto, compare or restore"};
+    wanted.profile = *profile;
+    wanted.states = {given.flag("p2p"), given.flag("pre_copy")};
+    wanted.incoming = given.flag("incoming");
+    const bool write = given.flag("write") || options_.sysfs_root != "/sys";
+    given.done();
+    if (migrations_.size() >= most_migrations)
+        throw CallError{"LimitsExceeded", fmt::format("{} migrations are open", migrations_.size())};
+    if (root_.read_for(wanted.mdev, {}).find_mdev(wanted.mdev) == nullptr)
+        throw CallError{"NoSuchMdev", fmt::format("this host has no mdev {}", wanted.mdev.to_string())};
+    MigrationDevice::Side side;
+    side.configuration = [this, uuid = wanted.mdev] {
+        auto source = describe_source(guest_with(uuid), root_.read_for(uuid, {}));
+        if (!source.configuration_known)
+            throw InputError{"mdev " + uuid.to_string(), "its configuration could not be read"};
+        return std::move(source.configuration);
+    };
+    side.inventory = [this](const Uuid& uuid, const std::vector<Apqn>& queues) {
+        return std::make_shared<const Inventory>(root_.read_for(uuid, queues));
+    };
+    if (write) {
+        side.restore = [this](const Uuid& uuid, const MdevContents& contents,
+                              const std::vector<Apqn>& queues) {
+            write_ap_config(options_.sysfs_root, uuid, contents, queues);
+        };
+    }
+    auto device = devices_.open(std::move(wanted), std::move(side));
+    auto path = fmt::format("{}/migration/{}", bus::root_path, next_migration_++);
+    migrations_[path] = std::make_shared<MigrationObject>(
+        *connection_, path, requests_, owner, std::move(device), [this, path] { closing_.push_back(path); });
+    return path;
+}
+
+void Service::close_migrations() {
+    for (const auto& path : std::exchange(closing_, {}))
+        migrations_.erase(path);
+}
+
+void Service::forget_client(const std::string& name) {
+    jobs_.forget(name);
+    for (const auto& [path, migration] : migrations_) {
+        if (migration->owner() == name) closing_.push_back(path);
+    }
+}
+
+void Service::ask_for_verdicts() {
+    if (std::exchange(asking_for_verdicts_, true)) return;
+    std::vector<Uuid> mdevs;
+    for (const auto& mdev : inventory_->mdevs)
+        mdevs.push_back(mdev.uuid);
+    worker_.add(
+        [this, mdevs = std::move(mdevs), root = options_.sysfs_root, destinations = options_.destinations] {
+            std::map<Uuid, std::map<std::string, std::string>> verdicts;
+            for (const auto& destination : destinations) {
+                try {
+                    const Host source{parse_host_location("local", root)};
+                    const Host target{parse_host_location(destination, root)};
+                    for (const auto& mdev : mdevs) {
+                        verdicts[mdev][destination] =
+                            to_text(check_between(guest_with(mdev), source, target, {}).verdict);
+                    }
+                } catch (const Error&) {
+                    for (const auto& mdev : mdevs)
+                        verdicts[mdev][destination] = to_text(vfioap::Verdict::undetermined);
+                }
+            }
+            return [this, verdicts] {
+                asking_for_verdicts_ = false;
+                if (verdicts == verdicts_) return;
+                verdicts_ = verdicts;
+                update_mdevs();
+            };
+        });
+}
+
+CheckOptions Service::check_options(CallOptions& options) {
+    CheckOptions result;
+    const auto mode = options.word("mode", "auto");
+    const auto profile = options.word("profile", "auto");
+    const auto parsed_mode = parse_mode(mode);
+    const auto parsed_profile = parse_profile(profile);
+    if (!parsed_mode) throw InputError{"option mode", "expected auto, native or detached"};
+    if (!parsed_profile) throw InputError{"option profile", "expected auto, compare or restore"};
+    result.mode = *parsed_mode;
+    result.profile = *parsed_profile;
+    result.strict = options.flag("strict");
+    return result;
+}
+
+Service::Verdict Service::verdict_of(const Report& report) {
+    Verdict verdict{std::string{to_text(report.verdict)}, {}, render_json(report)};
+    for (const auto& finding : report.findings) {
+        std::string name{rule(finding.rule).name};
+        if (std::find(verdict.rules.begin(), verdict.rules.end(), name) == verdict.rules.end())
+            verdict.rules.push_back(std::move(name));
+    }
+    return verdict;
+}
+
+}  // namespace vfioap

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// vfioapd: what one host says on the bus of its vfio-ap devices, and the migrations it takes part in.
+#pragma once
+
+#include "cli/host_location.h"
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "Manager_adaptor.h"
+#include "service/gate.h"
+#include "service/jobs.h"
+#include "service/mdev_object.h"
+#include "service/migration_object.h"
+#include "service/requests.h"
+#include "service/worker.h"
+#include "stream/device.h"
+
+namespace vfioap {
+
+struct ServiceOptions {
+    std::string sysfs_root = "/sys";
+    bool session = false;                   ///< on the session bus, for its own user, without polkit
+    std::string uri = "qemu:///system";     ///< libvirt
+    std::vector<std::string> destinations;  ///< known ones, as on a command line
+};
+
+/// Of all objects only the manager, which lasts as long as the service.
+class ManagerObject final
+    : public sdbus::AdaptorInterfaces<org::vfioap1::Manager_adaptor, sdbus::ObjectManager_adaptor> {
+  public:
+    ManagerObject(sdbus::IConnection& connection, class Service& service);
+    ~ManagerObject();
+    ManagerObject(const ManagerObject&) = delete;
+    ManagerObject& operator=(const ManagerObject&) = delete;
+    ManagerObject(ManagerObject&&) = delete;
+    ManagerObject& operator=(ManagerObject&&) = delete;
+
+  private:
+    using Answer = sdbus::Result<std::string, std::vector<std::string>, std::string>;
+    void GetInventory(sdbus::Result<std::string>&& result) override;
+    void CheckXml(Answer&& result, std::string domain_xml, std::string source_snapshot,
+                  std::map<std::string, sdbus::Variant> options) override;
+    void CheckGuest(Answer&& result, std::string guest, std::string destination,
+                    std::map<std::string, sdbus::Variant> options) override;
+    void OpenMigration(sdbus::Result<sdbus::ObjectPath>&& result, std::string mdev, std::string role,
+                       std::map<std::string, sdbus::Variant> options) override;
+    std::string Version() override;
+    std::string SysfsRoot() override;
+    std::vector<std::string> Features() override;
+
+    class Service& service_;
+};
+
+class Service {
+  public:
+    /// Throws Error where the root cannot be read, and sdbus::Error where there is no bus, or the name is
+    /// taken.
+    explicit Service(ServiceOptions options);
+    ~Service();
+    Service(const Service&) = delete;
+    Service& operator=(const Service&) = delete;
+    Service(Service&&) = delete;
+    Service& operator=(Service&&) = delete;
+
+    /// Until a signal asks it to end; then 0.
+    int run();
+
+  private:
+    friend class ManagerObject;
+    using Clock = std::chrono::steady_clock;
+    struct Verdict {
+        std::string verdict;
+        std::vector<std::string> rules;
+        std::string report;
+        [[nodiscard]] std::tuple<std::string, std::vector<std::string>, std::string> values() const {
+            return {verdict, rules, report};
+        }
+    };
+
+    // The calls of the manager.
+    std::string inventory_text();
+    Verdict check_xml(const std::string& domain_xml, const std::string& source_snapshot,
+                      const std::map<std::string, sdbus::Variant>& options);
+    /// Answers later: libvirt and other hosts may take long.
+    void check_guest(const sdbus::IObject& object,
+                     sdbus::Result<std::string, std::vector<std::string>, std::string>&& result,
+                     const std::string& guest, const std::string& destination,
+                     const std::map<std::string, sdbus::Variant>& options);
+    std::string open_migration(const std::string& mdev, const std::string& role,
+                               const std::map<std::string, sdbus::Variant>& options,
+                               const std::string& owner);
+    static CheckOptions check_options(CallOptions& options);
+    static Verdict verdict_of(const Report& report);
+
+    void wait(Clock::time_point until);
+    void look_at_host();
+    void update_mdevs();
+    void ask_for_verdicts();
+    void forget_client(const std::string& name);
+    void close_migrations();
+
+    ServiceOptions options_;
+    std::unique_ptr<sdbus::IConnection> connection_;
+    SysfsRoot root_;
+    Gate gate_;
+    Jobs jobs_;
+    Requests requests_;
+    MigrationDevices devices_;
+    std::shared_ptr<const Inventory> inventory_;
+    std::map<Uuid, std::map<std::string, std::string>> verdicts_;
+    bool asking_for_verdicts_ = false;
+    std::unique_ptr<ManagerObject> manager_;
+    std::map<Uuid, std::unique_ptr<MdevObject>> mdevs_;
+    std::map<std::string, std::shared_ptr<MigrationObject>> migrations_;  // by path
+    std::vector<std::string> closing_;                                    // paths
+    unsigned next_migration_ = 1;
+    int signals_ = -1;
+    bool stop_ = false;
+    Worker worker_;
+};
+
+}  // namespace vfioap

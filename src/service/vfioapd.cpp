@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// vfioapd: the D-Bus service of a host with vfio-ap guests.
+#include "ap/error.h"
+#include "cli/host_location.h"
+#include "cli/program.h"
+
+#include <memory>
+#include <string>
+
+#include "service/service.h"
+#include <CLI/CLI.hpp>
+
+namespace vfioap {
+namespace {
+
+Command set_up(CLI::App& app) {
+    const auto options = std::make_shared<ServiceOptions>();
+    const auto root = std::make_shared<std::string>();
+    app.description(
+        "Serves org.vfioap1 on the system bus: what this host has of vfio-ap, whether guests can move, and "
+        "migrations.");
+    set_usage(app, "vfioapd [OPTIONS]");
+    app.footer("man 8 vfioapd tells more, man 7 vfioap-dbus what is on the bus.");
+    app.set_help_flag("-h,--help", "Print this help and exit");
+    app.set_version_flag("--version", "vfioapd " VFIOAP_VERSION, "Print the version and exit");
+    app.add_option("--sysfs-root", *root, "The sysfs root to serve (default: $SYSFS_ROOT or /sys)")
+        ->type_name("DIR");
+    app.add_flag("--session", options->session, "Serve the session bus, for its own user, without polkit");
+    app.add_option("-c,--connect", options->uri, "libvirt to ask for guests (default: qemu:///system)")
+        ->type_name("URI");
+    app.add_option("-d,--destination", options->destinations,
+                   "A known destination, where guests may go; may be given again")
+        ->type_name("HOST");
+    return [options, root] {
+        options->sysfs_root = local_sysfs_root(*root);
+        try {
+            return Service{*options}.run();
+        } catch (const sdbus::Error& error) {
+            throw Error{std::string{"bus: "} + error.what()};
+        }
+    };
+}
+
+}  // namespace
+}  // namespace vfioap
+
+int main(int argc, char** argv) {
+    return vfioap::run_program("vfioapd", argc, argv, vfioap::set_up);
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/worker.h"
+
+#include "ap/error.h"
+
+#include <cerrno>
+#include <cstdint>
+#include <exception>
+#include <utility>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace vfioap {
+
+Worker::Worker() : event_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
+    if (event_ < 0) throw SystemError{"create", "eventfd", errno};
+    thread_ = std::thread{[this] { run(); }};
+}
+
+Worker::~Worker() {
+    {
+        const std::lock_guard lock{mutex_};
+        stop_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+    ::close(event_);
+}
+
+void Worker::add(std::function<Finish()> job) {
+    {
+        const std::lock_guard lock{mutex_};
+        jobs_.push_back(std::move(job));
+    }
+    changed_.notify_one();
+}
+
+void Worker::run() {
+    while (true) {
+        std::function<Finish()> job;
+        {
+            std::unique_lock lock{mutex_};
+            changed_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
+            if (stop_) return;
+            job = std::move(jobs_.front());
+            jobs_.pop_front();
+        }
+        Finish finish;
+        try {
+            finish = job();
+        } catch (const std::exception&) {
+            // A job answers for its own errors; one that does not must not end the service.
+            continue;
+        }
+        {
+            const std::lock_guard lock{mutex_};
+            done_.push_back(std::move(finish));
+        }
+        const std::uint64_t one = 1;
+        // Full only where nobody has looked for 2^64 jobs.
+        static_cast<void>(!::write(event_, &one, sizeof one));
+    }
+}
+
+void Worker::finish() {
+    std::uint64_t count = 0;
+    static_cast<void>(!::read(event_, &count, sizeof count));
+    std::deque<Finish> done;
+    {
+        const std::lock_guard lock{mutex_};
+        done.swap(done_);
+    }
+    for (const auto& each : done)
+        if (each) each();
+}
+
+}  // namespace vfioap
