@@ -247,38 +247,46 @@ void add_stream(CLI::App& app, const CommonOptions& common, Command& chosen) {
     const auto options = std::make_shared<Options>();
     auto* const stream = app.add_subcommand("stream", "Write, read and judge migration streams");
     set_usage(*stream, "vfioapctl stream COMMAND …");
+    const std::string more = "vfioapctl --help has the other options, man 5 vfioap-stream the layouts.";
+    // The commands below inherit it.
+    stream->footer(
+        "HOST is a sysfs root (a directory), a snapshot (a .json file), local, or the name of a host.\n" +
+        more);
     stream->require_subcommand(0, 1);
     stream->callback([stream] {
         if (stream->get_subcommands().empty()) throw CLI::RequiredError{"save, decode, verify or restore"};
     });
 
-    auto* command =
-        add_action(*stream, "save", "Write the stream of a guest's device to standard output",
-                   "vfioapctl stream save [--layout LAYOUT] MDEV|GUEST", save, common, options, chosen);
-    add_mdev(*command, *options, "UUID of an mdev of --source, or a guest");
-    add_layout(*command, *options, "What to write (default: the newest)");
+    auto* command = add_action(*stream, "save", "Write to standard output what a guest's device would send",
+                               "vfioapctl stream save [-s HOST] [--layout LAYOUT] MDEV|GUEST", save, common,
+                               options, chosen);
+    add_mdev(*command, *options, "UUID of an mdev at --source, or the guest that has it");
+    add_layout(*command, *options, "Layout to write (default: l3, the newest)");
 
-    command = add_action(*stream, "decode", "Show what is in a stream",
-                         "vfioapctl stream decode [--layout LAYOUT] [FILE]", decode, common, options, chosen);
+    command = add_action(*stream, "decode", "Show what is in a stream, and what is wrong with it",
+                         "vfioapctl stream decode [--format FORMAT] [--layout LAYOUT] [FILE]", decode, common,
+                         options, chosen);
+    command->footer(more);
     add_file(*command, *options);
-    add_layout(*command, *options, "What the stream is taken for (default: found out)");
+    add_layout(*command, *options, "Layout the stream must have (default: found out)");
 
-    command = add_action(*stream, "verify", "Tell whether a destination takes a stream",
+    command = add_action(*stream, "verify", "Tell whether a destination takes a stream, and why not",
                          "vfioapctl stream verify -d HOST [OPTIONS] MDEV|GUEST [FILE]", verify, common,
                          options, chosen);
     add_mdev(*command, *options, "UUID of the mdev, or the guest that has it");
     add_file(*command, *options);
-    add_layout(*command, *options, "What the stream is taken for (default: found out)");
+    add_layout(*command, *options, "Layout the stream must have (default: found out)");
     add_report_options(*command, options->report);
 
-    command = add_action(*stream, "restore", "Give an mdev what a stream has, if the destination takes it",
-                         "vfioapctl stream restore [--write] [OPTIONS] MDEV|GUEST [FILE]", restore, common,
-                         options, chosen);
+    command = add_action(*stream, "restore",
+                         "Give the destination's mdev what a stream has; without --write only print it",
+                         "vfioapctl stream restore [-d HOST] [--write] [OPTIONS] MDEV|GUEST [FILE]", restore,
+                         common, options, chosen);
     add_mdev(*command, *options,
-             "UUID of an mdev of --destination (default: local), or the guest that has it");
+             "UUID of an mdev at --destination (default: local), or the guest that has it");
     add_file(*command, *options);
-    add_layout(*command, *options, "What the stream is taken for (default: found out)");
-    command->add_flag("--write", options->write, "Write ap_config (default: print what would be written)");
+    add_layout(*command, *options, "Layout the stream must have (default: found out)");
+    command->add_flag("--write", options->write, "Write it to ap_config (default: only print it)");
 }
 
 }  // namespace vfioap

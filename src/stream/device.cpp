@@ -152,8 +152,17 @@ Outcome MigrationDevice::judge() {
         report_ = check(guest, source, *side_.inventory(options_.mdev, queues),
                         {Mode::native, options_.profile, false, options_.incoming});
         if (const int error = driver_errno(*report_); error != 0) {
-            // Errors come first.
-            return {error, report_->findings.front().message};
+            // The driver's own reason, else the first.
+            const auto& predicted = report_->prediction.findings;
+            return {error, report_->findings[predicted.empty() ? 0 : predicted.front()].message};
+        }
+        if (!options_.layout) {
+            // One that was asked for is somebody's decision.
+            const auto wrong =
+                std::find_if(report_->findings.begin(), report_->findings.end(), [](const Finding& finding) {
+                    return finding.rule == RuleId::kernel_layout && finding.severity != Severity::info;
+                });
+            if (wrong != report_->findings.end()) return {EINVAL, wrong->message};
         }
         if (report_->profile != Profile::restore) return {};
         restored_ = restored_contents(reader);

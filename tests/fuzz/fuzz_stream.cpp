@@ -43,7 +43,7 @@ void require_same(const StreamReader& a, const StreamReader& b) {
 
 void judge(Bytes bytes, std::optional<Layout> layout) {
     const auto reader = read(bytes, layout, std::max<std::size_t>(bytes.size(), 1));
-    for (const std::size_t piece : {1, 7})
+    for (const auto piece : {std::size_t{1}, std::size_t{7}})
         require_same(reader, read(bytes, layout, piece));
 
     int previous = -1;

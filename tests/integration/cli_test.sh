@@ -53,8 +53,9 @@ go 3 "$control" status -s lpar-b; complains "lpar-b"
 go 3 "$control" snapshot lpar-b; complains "lpar-b"
 go 0 "$check" --help; quiet; prints "Usage: vfioap-check"
 go 0 "$control" --help; quiet; prints "Usage: vfioapctl"
-for command in status snapshot materialize; do
-    go 0 "$control" "$command" --help; quiet; prints "Usage: vfioapctl $command"
+for command in status snapshot materialize stream "stream save" "stream decode" "stream verify" "stream restore"; do
+    # shellcheck disable=SC2086  # the words of a command
+    go 0 "$control" $command --help; quiet; prints "Usage: vfioapctl $command"
 done
 go 0 "$check" --version; quiet
 go 0 "$control" --version; quiet

@@ -8,6 +8,10 @@ directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 cd "$directory"
 mkdir root "two words" bin
+first=1c7b6ad4-3f0e-4c0e-8d6a-6d2b1f0a7e11
+second=62177883-f1bb-47f0-914d-32a22e3a8804
+mkdir -p root/devices/vfio_ap/matrix/{mdev_supported_types,power,$first} "two words/devices/vfio_ap/matrix/$second"
+export SYSFS_ROOT=$directory/nowhere
 touch lpar-b.json guest.xml notes.txt
 # The arguments go to virsh's log: which libvirt is asked, and that it is only read.
 cat >bin/virsh <<'END'
@@ -37,11 +41,11 @@ expect() {
     fi
 }
 
-expect "status" vfioapctl st
-expect "materialize|snapshot|status" vfioapctl ""
-expect "materialize|snapshot|status" vfioapctl --format json ""
-expect "materialize|snapshot|status" vfioapctl -d root ""
-expect "materialize|snapshot|status" vfioapctl --format = json ""
+expect "status|stream" vfioapctl st
+expect "materialize|snapshot|status|stream" vfioapctl ""
+expect "materialize|snapshot|status|stream" vfioapctl --format json ""
+expect "materialize|snapshot|status|stream" vfioapctl -d root ""
+expect "materialize|snapshot|status|stream" vfioapctl --format = json ""
 expect "" vfioapctl status ""
 expect "bin|local|lpar-b.json|root|two words" vfioapctl snapshot ""
 expect "--output" vfioapctl snapshot --o
@@ -60,10 +64,42 @@ expect "restore" vfioap-check guest1 --profile r
 expect "--mode" vfioap-check --mo
 expect "guest.xml|guest1" vfioap-check gu
 expect "web|web server" vfioap-check -d lpar-b.json we
+expect "decode|restore|save|verify" vfioapctl stream ""
+expect "decode|restore|save|verify" vfioapctl -s lpar-a stream ""
+expect "restore" vfioapctl stream re
+expect "" vfioapctl stream --l
+expect "--layout" vfioapctl stream save --l
+expect "l1|l2|l2b|l3" vfioapctl stream save --layout ""
+expect "l2|l2b" vfioapctl stream --layout = l2
+expect "--write" vfioapctl stream restore --w
+expect "" vfioapctl stream verify --w
+expect "--source|--strict|--sysfs-root" vfioapctl stream verify --s
+expect "-q" vfioapctl stream verify -q
+expect "web|web server" vfioapctl stream save we
+expect "" vfioapctl stream save 6
+expect "" vfioapctl stream save guest1 ""
+expect "$second" vfioapctl -s "two words" stream save 6
+expect "$first" vfioapctl stream save -s sysfs:root 1
+expect "" vfioapctl stream save -s root pow
+expect "" vfioapctl stream verify -s root 1
+expect "$first" vfioapctl stream verify -d root 1
+expect "$second" vfioapctl stream restore --destination = "two words" 6
+expect "$first" vfioapctl stream restore --layout l3 --sysfs-root root 1
+expect "$first" vfioapctl stream restore --sysfs-root = root 1
+SYSFS_ROOT=$directory/root expect "$first" vfioapctl stream restore -d lpar-b.json 1
+expect "notes.txt" vfioapctl stream decode no
+expect "notes.txt" vfioapctl stream verify -d root "$first" no
+expect "notes.txt" vfioapctl stream restore --write "$first" no
+expect "" vfioapctl stream restore "$first" notes.txt ""
 rm virsh.log
 expect "web|web server" vfioap-check -c qemu+ssh://lpar-a/system we
 if [[ $(<virsh.log) != "-q -r -c qemu+ssh://lpar-a/system list --all --name" ]]; then
     echo "virsh was asked: $(<virsh.log)"
+    failed=1
+fi
+expect "web|web server" vfioap-check --connect = qemu+ssh://lpar-b/system we
+if [[ $(tail -n 1 virsh.log) != "-q -r -c qemu+ssh://lpar-b/system list --all --name" ]]; then
+    echo "with =, virsh was asked: $(<virsh.log)"
     failed=1
 fi
 # Without virsh, and with one that cannot ask.

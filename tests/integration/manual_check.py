@@ -5,6 +5,7 @@
 usage: manual_check.py rules MANUALS LIST-RULES
        manual_check.py options MANUALS COMPLETION PROGRAM...
        manual_check.py snapshot MANUALS SCHEMA
+       manual_check.py stream MANUALS SCHEMA VFIOAPCTL
 """
 import json
 import pathlib
@@ -74,6 +75,17 @@ def complete(completion, *words):
     return set(output("bash", "-c", script, "bash", completion, *words).split())
 
 
+def check_entry(page, command, options):
+    """The entry of a command names all options of its own."""
+    entry = re.search(rf"^\.It Cm {command}(?: .*)?\n(?:(?!\.It Cm ).*\n)*", page.read_text(), re.M)
+    if not entry:
+        yield f"{page.name}: no entry for {command}"
+        return
+    for option in options.keys() - {"-h", "--help"}:
+        if not re.search(rf"(?:Fl|,) {re.escape(option[1:])}\b", entry[0]):
+            yield f"{page.name}: the entry of {command} does not name {option}"
+
+
 def check_options(manuals, completion, *programs):
     for program in programs:
         name = pathlib.Path(program).name
@@ -82,16 +94,26 @@ def check_options(manuals, completion, *programs):
             yield f"{name}: --help was not understood"
         everything = dict(common)
         page = manuals / f"{name}.1"
-        for command in commands:
-            own, _ = options_of_help(output(program, command, "--help"))
+        # Commands may have commands of their own: each is a list of words.
+        open_commands = [[command] for command in commands]
+        while open_commands:
+            words = open_commands.pop(0)
+            command = " ".join(words)
+            own, nested = options_of_help(output(program, *words, "--help"))
             everything |= own
-            offered = {o for o in complete(completion, name, command, "-") | complete(completion, name, command, "--")}
+            offered = complete(completion, name, *words, "-") | complete(completion, name, *words, "--")
             for option in (common | own).keys() - offered:
                 yield f"{name} {command}: {option} is not completed"
             for option in offered - (common | own).keys():
                 yield f"{name} {command}: completes {option}, which is not there"
-            if f".It Cm {command}" not in page.read_text():
-                yield f"{page.name}: no entry for {command}"
+            if nested and complete(completion, name, *words, "") != set(nested):
+                yield f"{name} {command}: completes {complete(completion, name, *words, '')}, not {nested}"
+            if not nested:
+                yield from check_entry(page, command, own)
+            for option, choices in own.items():
+                if choices and complete(completion, name, *words, option, "") != set(choices):
+                    yield f"{name} {command}: {option} takes {choices}, which is not what is completed"
+            open_commands += [[*words, command] for command in nested]
         if commands and complete(completion, name, "") != set(commands):
             yield f"{name}: completes {complete(completion, name, '')}, not {commands}"
         offered = complete(completion, name, "-") | complete(completion, name, "--")
@@ -106,18 +128,52 @@ def check_options(manuals, completion, *programs):
             yield f"{page.name}: {option} is " + ("missing" if option in everything else "not an option")
 
 
-def check_snapshot(manuals, schema_file):
-    schema = json.loads(pathlib.Path(schema_file).read_text())
-    members = set()
-    for part in [schema, *schema["$defs"].values()]:
-        members |= set(part.get("properties", {}))
-    named = {name for name, _ in entries(manuals / "vfioap-snapshot.5")}
+def members_of(part):
+    """The names of all members that a schema describes, at any depth."""
+    if isinstance(part, list):
+        return {name for item in part for name in members_of(item)}
+    if not isinstance(part, dict):
+        return set()
+    properties = part.get("properties", {})
+    deeper = [value for key, value in part.items() if key != "properties"]
+    return set(properties) | members_of(deeper) | members_of(list(properties.values()))
+
+
+def check_members(page, schema_file):
+    members = members_of(json.loads(pathlib.Path(schema_file).read_text()))
+    named = {name for name, _ in entries(page)}
     for name in sorted(members ^ named):
         yield f"{name}: " + ("not in the manual" if name in members else "not in the schema")
 
 
+def check_snapshot(manuals, schema_file):
+    yield from check_members(manuals / "vfioap-snapshot.5", schema_file)
+
+
+def check_stream(manuals, schema_file, program):
+    """The members of the JSON; and the example is a stream, of which the page says what decode says."""
+    page = manuals / "vfioap-stream.5"
+    yield from check_members(page, schema_file)
+    dump = re.findall(r"^([0-9a-f]{4})  ((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:  |$)", page.read_text(), re.M)
+    stream = b""
+    for offset, line in dump:
+        if int(offset, 16) != len(stream):
+            yield f"the example: {offset} comes after {len(stream)} bytes"
+        stream += bytes.fromhex(line)
+    done = subprocess.run([program, "stream", "decode"], input=stream, capture_output=True, check=False)
+    if done.returncode != 0 or not stream:
+        yield f"the example is refused: {done.stderr.decode()}"
+    shown = page.read_text().split(".Bd -literal\nlayout", 1)[-1].split(".Ed", 1)[0].splitlines()
+    found = done.stdout.decode().removeprefix("layout").splitlines()
+    if len(shown) != len(found):
+        yield f"the example: {len(shown)} lines are shown of {len(found)}"
+    for here, there in zip(shown, found):
+        if not (there.startswith(here[:-1]) if here.endswith("…") else here == there):
+            yield f"the example: '{there}', not '{here}'"
+
+
 def main(what, manuals, *rest):
-    checks = {"rules": check_rules, "options": check_options, "snapshot": check_snapshot}
+    checks = {"rules": check_rules, "options": check_options, "snapshot": check_snapshot, "stream": check_stream}
     failures = list(checks[what](pathlib.Path(manuals), *rest))
     print("\n".join(failures) or "the manual is right")
     return 1 if failures else 0

@@ -468,6 +468,35 @@ TEST(DestinationDevice, takes_the_layout_that_was_asked_for_and_no_other) {
     }
 }
 
+TEST(DestinationDevice, takes_no_layout_that_its_driver_does_not_read) {
+    for (const auto world : {World::compare, World::restore}) {
+        const Move move{world};
+        for (const auto layout : all_layouts) {
+            const bool reads = (world == World::compare) == (layout == Layout::l1);
+            DestinationDevice found_out{move};
+            const auto outcome = found_out.resume(stream_of(move, layout));
+            EXPECT_EQ(outcome.error, reads ? 0 : EINVAL) << to_text(layout);
+            if (!reads) {
+                EXPECT_NE(outcome.reason.find("does not read layout"), std::string::npos);
+            }
+            // Asked for, it is read by this project's own rules.
+            DestinationDevice asked_for{move, layout};
+            EXPECT_TRUE(asked_for.resume(stream_of(move, layout)));
+        }
+    }
+}
+
+TEST(DestinationDevice, gives_the_reason_that_goes_with_the_errno) {
+    Move move{World::compare};
+    move.there = Move::Assigned{{5}, {4, 0x47}, {4}};
+    move.neighbour = Move::Assigned{{6}, {4}, {}};
+    DestinationDevice destination{move};
+    const auto outcome = destination.resume(stream_of(move, Layout::l1));
+    EXPECT_EQ(outcome.error, EIO);
+    EXPECT_NE(outcome.reason.find("the guest has 4 queues at source and would have 2"), std::string::npos)
+        << outcome.reason;
+}
+
 TEST(DestinationDevice, has_one_writer_who_cannot_position) {
     const Move move{World::restore};
     DestinationDevice destination{move};
