@@ -4,10 +4,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "service/requests.h"
+
 namespace vfioap {
 
-MdevObject::MdevObject(sdbus::IConnection& connection, vfioap::Uuid uuid, MdevState state)
-    : AdaptorInterfaces{connection, path_of(uuid)}, uuid_{std::move(uuid)}, state_{std::move(state)} {
+MdevObject::MdevObject(sdbus::IConnection& connection, vfioap::Uuid uuid, MdevState state,
+                       std::function<bool(const vfioap::Uuid&)> in_use)
+    : AdaptorInterfaces{connection, path_of(uuid)},
+      uuid_{std::move(uuid)},
+      state_{std::move(state)},
+      in_use_{std::move(in_use)} {
     registerAdaptor();
     emitInterfacesAddedSignal();
 }
@@ -27,13 +33,20 @@ std::string MdevObject::path_of(const vfioap::Uuid& uuid) {
     return std::string{bus::root_path} + "/mdev/" + name;
 }
 
+bool MdevObject::InUse() {
+    try {
+        return in_use_(uuid_);
+    } catch (...) {
+        throw current_error();
+    }
+}
+
 void MdevObject::update(MdevState state) {
     const auto before = std::exchange(state_, std::move(state));
     std::vector<std::string> changed;
     if (before.guest != state_.guest) changed.emplace_back("Guest");
     if (before.queues != state_.queues) changed.emplace_back("Queues");
     if (before.control_domains != state_.control_domains) changed.emplace_back("ControlDomains");
-    if (before.in_use != state_.in_use) changed.emplace_back("InUse");
     if (before.verdicts != state_.verdicts) changed.emplace_back("Verdicts");
     if (!changed.empty()) bus::emit_changed(getObject(), Mdev_adaptor::INTERFACE_NAME, changed);
 }

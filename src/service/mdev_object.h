@@ -19,14 +19,15 @@ struct MdevState {
     std::string guest;                ///< libvirt domain; empty: none is known
     std::vector<std::string> queues;  ///< what the guest gets
     std::vector<std::string> control_domains;
-    bool in_use = false;
     std::map<std::string, std::string> verdicts;  ///< by known destination
     friend bool operator==(const MdevState&, const MdevState&) = default;
 };
 
-class MdevObject final : public sdbus::AdaptorInterfaces<org::vfioap1::Mdev_adaptor, sdbus::ManagedObject_adaptor> {
+class MdevObject final
+    : public sdbus::AdaptorInterfaces<org::vfioap1::Mdev_adaptor, sdbus::ManagedObject_adaptor> {
   public:
-    MdevObject(sdbus::IConnection& connection, vfioap::Uuid uuid, MdevState state);
+    MdevObject(sdbus::IConnection& connection, vfioap::Uuid uuid, MdevState state,
+               std::function<bool(const vfioap::Uuid&)> in_use);
     ~MdevObject();
     MdevObject(const MdevObject&) = delete;
     MdevObject& operator=(const MdevObject&) = delete;
@@ -43,11 +44,12 @@ class MdevObject final : public sdbus::AdaptorInterfaces<org::vfioap1::Mdev_adap
     std::string Guest() override { return state_.guest; }
     std::vector<std::string> Queues() override { return state_.queues; }
     std::vector<std::string> ControlDomains() override { return state_.control_domains; }
-    bool InUse() override { return state_.in_use; }
+    bool InUse() override;
     std::map<std::string, std::string> Verdicts() override { return state_.verdicts; }
 
     vfioap::Uuid uuid_;
     MdevState state_;
+    std::function<bool(const vfioap::Uuid&)> in_use_;
 };
 
 }  // namespace vfioap

@@ -122,6 +122,25 @@ std::vector<std::string> ManagerObject::Features() {
     return {"check", "migration"};
 }
 
+Signals::Signals() {
+    sigset_t signals;
+    ::sigemptyset(&signals);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP})
+        ::sigaddset(&signals, number);
+    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    fd_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd_ < 0) throw SystemError{"create", "signalfd", errno};
+}
+
+Signals::~Signals() {
+    ::close(fd_);
+}
+
+int Signals::next() const {
+    signalfd_siginfo info{};
+    return ::read(fd_, &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo) : 0;
+}
+
 // The service.
 
 Service::Service(ServiceOptions options)
@@ -130,13 +149,6 @@ Service::Service(ServiceOptions options)
       root_{options_.sysfs_root},
       gate_{*connection_, !options_.session},
       requests_{gate_, jobs_} {
-    sigset_t signals;
-    ::sigemptyset(&signals);
-    for (const int number : {SIGTERM, SIGINT, SIGHUP})
-        ::sigaddset(&signals, number);
-    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-    signals_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (signals_ < 0) throw SystemError{"create", "signalfd", errno};
     inventory_ = std::make_shared<const Inventory>(root_.read_all(Depth::state));
     manager_ = std::make_unique<ManagerObject>(*connection_, *this);
     update_mdevs();
@@ -159,7 +171,6 @@ Service::Service(ServiceOptions options)
 Service::~Service() {
     migrations_.clear();
     mdevs_.clear();
-    ::close(signals_);
 }
 
 int Service::run() {
@@ -189,7 +200,7 @@ int Service::run() {
 
 void Service::wait(Clock::time_point until) {
     const auto data = connection_->getEventLoopPollData();
-    std::vector<pollfd> fds{{data.fd, data.events, 0}, {signals_, POLLIN, 0}, {worker_.fd(), POLLIN, 0}};
+    std::vector<pollfd> fds{{data.fd, data.events, 0}, {signals_.fd(), POLLIN, 0}, {worker_.fd(), POLLIN, 0}};
     std::vector<std::shared_ptr<MigrationObject>> streams;
     for (const auto& [path, migration] : migrations_) {
         if (migration->fd() < 0) continue;
@@ -202,9 +213,11 @@ void Service::wait(Clock::time_point until) {
         timeout = std::min(timeout, bus_timeout);
     if (::poll(fds.data(), fds.size(), timeout) < 0) return;
     if (fds[1].revents != 0) {
-        signalfd_siginfo info{};
-        if (::read(signals_, &info, sizeof info) == sizeof info && info.ssi_signo != SIGHUP) stop_ = true;
-        if (info.ssi_signo == SIGHUP) look_at_host();
+        if (signals_.next() == SIGHUP) {
+            look_at_host();
+        } else {
+            stop_ = true;
+        }
     }
     if (fds[2].revents != 0) worker_.finish();
     for (std::size_t i = 0; i < streams.size(); ++i) {
@@ -222,6 +235,7 @@ void Service::look_at_host() {
 void Service::update_mdevs() {
     std::map<Uuid, std::unique_ptr<MdevObject>> gone;
     gone.swap(mdevs_);
+    const auto in_use = [this](const Uuid& uuid) { return is_in_use(uuid); };
     for (const auto& mdev : inventory_->mdevs) {
         const auto matrix = guest_matrix_of(*inventory_, mdev);
         MdevState state;
@@ -242,9 +256,18 @@ void Service::update_mdevs() {
                                                   matrix.queues.size()));
             }
         } else {
-            object = std::make_unique<MdevObject>(*connection_, mdev.uuid, std::move(state));
+            object = std::make_unique<MdevObject>(*connection_, mdev.uuid, std::move(state), in_use);
         }
     }
+}
+
+/// Asked each time: the attribute takes locks that the driver needs, so that it is not for a timer.
+bool Service::is_in_use(const Uuid& uuid) const {
+    const auto inventory = root_.read_for(uuid, {});
+    return std::any_of(inventory.queues.begin(), inventory.queues.end(), [&](const Queue& queue) {
+        const auto* const mdev = inventory.find_mdev(uuid);
+        return mdev != nullptr && mdev->assigned(queue.apqn) && queue.status == QueueStatus::in_use;
+    });
 }
 
 std::string Service::inventory_text() {

@@ -56,6 +56,24 @@ class ManagerObject final
     class Service& service_;
 };
 
+/// SIGTERM, SIGINT and SIGHUP as something to read. Made before any thread, so that none of them is ended by
+/// one.
+class Signals {
+  public:
+    Signals();
+    ~Signals();
+    Signals(const Signals&) = delete;
+    Signals& operator=(const Signals&) = delete;
+    Signals(Signals&&) = delete;
+    Signals& operator=(Signals&&) = delete;
+    [[nodiscard]] int fd() const { return fd_; }
+    /// The next one, or 0.
+    [[nodiscard]] int next() const;
+
+  private:
+    int fd_;
+};
+
 class Service {
   public:
     /// Throws Error where the root cannot be read, and sdbus::Error where there is no bus, or the name is
@@ -100,10 +118,12 @@ class Service {
     void wait(Clock::time_point until);
     void look_at_host();
     void update_mdevs();
+    [[nodiscard]] bool is_in_use(const Uuid& uuid) const;
     void ask_for_verdicts();
     void forget_client(const std::string& name);
     void close_migrations();
 
+    Signals signals_;
     ServiceOptions options_;
     std::unique_ptr<sdbus::IConnection> connection_;
     SysfsRoot root_;
@@ -119,7 +139,6 @@ class Service {
     std::map<std::string, std::shared_ptr<MigrationObject>> migrations_;  // by path
     std::vector<std::string> closing_;                                    // paths
     unsigned next_migration_ = 1;
-    int signals_ = -1;
     bool stop_ = false;
     Worker worker_;
 };

@@ -1,0 +1,533 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vfioapd on a bus of the test's own, as its clients meet it.
+
+usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
+PART: calls, watch, migration, clients, lifetime, polkit
+Exit 77: something that the part needs is missing.
+"""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+
+try:
+    import dbus
+    import dbus.service
+    from dbus.mainloop.glib import DBusGMainLoop
+    from gi.repository import GLib
+except ImportError as missing:
+    print(f"skipped: {missing} (python3-dbus, python3-gi)")
+    sys.exit(77)
+
+NAME, ROOT = "org.vfioap1", "/org/vfioap1"
+MDEV = "62177883-f1bb-47f0-914d-32a22e3a8804"
+MDEV_PATH = f"{ROOT}/mdev/{MDEV.replace('-', '_')}"
+ERROR = NAME + ".Error."
+failures = []
+
+
+def expect(condition, what):
+    if not condition:
+        failures.append(str(what)[:2000])
+
+
+def error_of(call, *arguments):
+    """The name of the error that a call ends in, without the prefix."""
+    try:
+        call(*arguments)
+    except dbus.DBusException as error:
+        expect(error.get_dbus_message(), f"{error.get_dbus_name()} without a message")
+        return error.get_dbus_name().removeprefix(ERROR)
+    return None
+
+
+def options(**words):
+    return dbus.Dictionary(words, signature="sv")
+
+
+class Bus:
+    """A dbus-daemon, vfioapd on it, and a connection."""
+
+    def __init__(self, programs, host="lpar-a", system=False, arguments=()):
+        self.programs, self.system = programs, system
+        self.directory = tempfile.mkdtemp(prefix="vfioap-test-")
+        self.root = pathlib.Path(self.directory, "sys")
+        self.children = []
+        self.arguments = list(arguments)
+        subprocess.run([programs.control, "materialize", programs.hosts / f"{host}.json", self.root], check=True)
+        kind = "system" if system else "session"
+        config = pathlib.Path(self.directory, "bus.conf")
+        config.write_text(f"""<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+            "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+            <busconfig><type>{kind}</type><listen>unix:path={self.directory}/socket</listen><auth>EXTERNAL</auth>
+            <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
+            <allow own="*"/></policy>
+            <limit name="max_connections_per_user">4096</limit><limit name="max_replies_per_connection">50000</limit>
+            <limit name="max_completed_connections">4096</limit>
+            </busconfig>""")
+        self.address = f"unix:path={self.directory}/socket"
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("DBUS_", "SYSFS_ROOT"))}
+        self.environment[f"DBUS_{kind.upper()}_BUS_ADDRESS"] = self.address
+        self.start("dbus-daemon", "--nofork", "--nopidfile", f"--config-file={config}", stderr=subprocess.DEVNULL)
+        self.wait(lambda: pathlib.Path(self.directory, "socket").exists())
+        self.bus = self.connect()
+        self.service = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *ignored):
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+        shutil.rmtree(self.directory)
+
+    def start(self, *command, **more):
+        more = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **more}
+        child = subprocess.Popen([str(word) for word in command], env=self.environment, **more)
+        self.children.append(child)
+        return child
+
+    def connect(self):
+        bus = dbus.bus.BusConnection(self.address)
+        bus.set_exit_on_disconnect(False)
+        return bus
+
+    def serve(self, *arguments):
+        session = [] if self.system else ["--session"]
+        self.service = self.start(self.programs.service, *session, "--sysfs-root", self.root, *self.arguments,
+                                  *arguments, stderr=subprocess.PIPE)
+        self.wait(lambda: self.bus.name_has_owner(NAME))
+        return self.service
+
+    def wait(self, condition, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError("waited in vain")
+            while GLib.MainContext.default().iteration(False):
+                pass
+            time.sleep(0.01)
+
+    def object(self, path, interface, bus=None):
+        return dbus.Interface((bus or self.bus).get_object(NAME, path, introspect=False), f"{NAME}.{interface}")
+
+    def manager(self, bus=None):
+        return self.object(ROOT, "Manager", bus)
+
+    def get(self, path, interface, name):
+        return self.bus.get_object(NAME, path, introspect=False).Get(
+            f"{NAME}.{interface}", name, dbus_interface=dbus.PROPERTIES_IFACE)
+
+    def record(self, path=None, interface=None):
+        """A list to which signals are added as they come: (member, arguments, path)."""
+        seen = []
+        self.bus.add_signal_receiver(lambda *a, member=None, path=None: seen.append((member, a, path)), path=path,
+                                     dbus_interface=interface, member_keyword="member", path_keyword="path")
+        self.bus.get_name_owner("org.freedesktop.DBus")  # the rule has arrived
+        return seen
+
+
+class Programs:
+    def __init__(self, service, control, check, source):
+        self.service, self.control, self.check = service, control, check
+        self.source = pathlib.Path(source)
+        self.hosts = self.source / "tests/data/hosts"
+        self.guest = (self.source / "xml/examples/guest1.xml").read_text()
+        self.snapshot = {name: (self.hosts / f"{name}.json").read_text() for name in ("lpar-a", "lpar-b", "lpar-c")}
+
+
+def members(interface):
+    """{(kind, name): what a client has to know} of an <interface>."""
+    found = {}
+    for node in interface:
+        if node.tag == "annotation":
+            continue
+        arguments = [(a.get("name"), a.get("type"), a.get("direction", "out" if node.tag == "signal" else "in"))
+                     for a in node.findall("arg")]
+        notes = {a.get("name"): a.get("value") for a in node.findall("annotation")
+                 if not a.get("name").endswith("Method.Async")}
+        found[node.tag, node.get("name")] = (arguments, node.get("type"), node.get("access"), notes)
+    return found
+
+
+def check_introspection(bus, programs):
+    migration = bus.manager().OpenMigration(MDEV, "source", options())
+    for path, name in ((ROOT, "Manager"), (MDEV_PATH, "Mdev"), (migration, "Migration")):
+        live = ET.fromstring(bus.bus.get_object(NAME, path).Introspect(dbus_interface=dbus.INTROSPECTABLE_IFACE))
+        file = ET.parse(programs.source / f"dbus/{NAME}.{name}.xml").getroot()
+        interface = f"interface[@name='{NAME}.{name}']"
+        expect(members(live.find(interface)) == members(file.find(interface)),
+               f"{name}: {members(live.find(interface))} is not what the file says: {members(file.find(interface))}")
+        expect({i.get("name") for i in live.findall("interface") if i.get("name").startswith(NAME)} ==
+               {f"{NAME}.{name}"}, f"{path}: other interfaces")
+    bus.object(migration, "Migration").Close()
+
+
+def check_calls(programs):
+    with Bus(programs) as bus:
+        bus.serve()
+        check_introspection(bus, programs)
+        manager = bus.manager()
+        inventory = json.loads(manager.GetInventory())
+        expect(inventory["schema"] == "vfioap-snapshot/1" and len(inventory["queues"]) ==
+               len(json.loads(programs.snapshot["lpar-a"])["queues"]), inventory)
+        expect(bus.get(ROOT, "Manager", "SysfsRoot") == str(bus.root), "SysfsRoot")
+        expect(bus.get(ROOT, "Manager", "Version") in
+               subprocess.run([programs.service, "--version"], capture_output=True, text=True, check=True).stdout,
+               "Version")
+        expect([str(q) for q in bus.get(MDEV_PATH, "Mdev", "Queues")] == ["05.0004", "05.0047", "06.0004", "06.0047"],
+               "Queues")
+        expect([str(d) for d in bus.get(MDEV_PATH, "Mdev", "ControlDomains")] == ["0004", "0047"], "ControlDomains")
+        expect(bool(bus.get(MDEV_PATH, "Mdev", "InUse")), "InUse")
+        for source in ("lpar-b", "lpar-c"):
+            for words in ({}, {"mode": "native"}, {"mode": "native", "profile": "compare"}, {"strict": True}):
+                verdict, rules, report = manager.CheckXml(programs.guest, programs.snapshot[source], options(**words))
+                command = [programs.check, "--format", "json", "-s", programs.hosts / f"{source}.json", "-d", bus.root,
+                           *(f"--{k}={v}" for k, v in words.items() if k != "strict"),
+                           *(["--strict"] if words.get("strict") else []), "-"]
+                told = json.loads(subprocess.run(command, input=programs.guest, capture_output=True, text=True,
+                                                 check=False).stdout)
+                report = json.loads(report)
+                expect(report["verdict"] == verdict == told["verdict"], f"{words}: {verdict}, {told['verdict']}")
+                expect(report["findings"] == told["findings"], f"{words}: other findings")
+                expect(list(map(str, rules)) == list(dict.fromkeys(f["rule"] for f in told["findings"])), rules)
+        plain = (programs.source / "xml/examples/guest-without-crypto.xml").read_text()
+        expect(manager.CheckXml(plain, "", options())[0] == "compatible", "a guest without crypto")
+        # What nobody should send.
+        for arguments, name in (
+                ((programs.guest, "", options()), "NoState"),
+                (("", programs.snapshot["lpar-b"], options()), "InvalidInput"),
+                (("<domain>", programs.snapshot["lpar-b"], options()), "InvalidInput"),
+                ((programs.guest, "{", options()), "InvalidInput"),
+                ((programs.guest, "{}", options()), "InvalidInput"),
+                ((programs.guest, programs.snapshot["lpar-b"], options(mode="fast")), "InvalidInput"),
+                ((programs.guest, programs.snapshot["lpar-b"], options(mode=dbus.Int32(1))), "InvalidInput"),
+                ((programs.guest, programs.snapshot["lpar-b"], options(speed="fast")), "InvalidInput"),
+                ((programs.guest, programs.snapshot["lpar-b"], options(strict="yes")), "InvalidInput"),
+                (("x" * (5 << 20), "", options()), "LimitsExceeded")):
+            found = error_of(manager.CheckXml, *arguments)
+            expect(found == name, f"CheckXml: {found} instead of {name}")
+        for arguments, name in ((("nonsense", "source", options()), "InvalidInput"),
+                                ((MDEV, "sideways", options()), "InvalidInput"),
+                                ((MDEV, "source", options(layout="l4")), "InvalidInput"),
+                                ((MDEV[::-1].replace("-", "0")[:8] + MDEV[8:], "source", options()), "NoSuchMdev")):
+            found = error_of(manager.OpenMigration, *arguments)
+            expect(found == name, f"OpenMigration: {found} instead of {name}")
+        expect(error_of(manager.CheckGuest, "guest", "lpar-b", options()) is not None, "CheckGuest without libvirt")
+        expect("UnknownMethod" in error_of(manager.Explode), "an unknown method")
+        expect("InvalidArgs" in error_of(lambda: manager.get_dbus_method("CheckXml")(dbus.Int32(1))), "wrong types")
+        expect(error_of(lambda: bus.object(ROOT + "/mdev/nothing", "Mdev").get_dbus_method("X")()) is not None, "path")
+        manager.GetInventory()
+        expect(bus.service.poll() is None, "the service has ended")
+
+
+def check_watch(programs):
+    with Bus(programs) as bus:
+        bus.serve("-d", programs.hosts / "lpar-b.json")
+        properties = bus.record(MDEV_PATH, dbus.PROPERTIES_IFACE)
+        changes = bus.record(MDEV_PATH, f"{NAME}.Mdev")
+        objects = bus.record(ROOT, "org.freedesktop.DBus.ObjectManager")
+        managed = bus.bus.get_object(NAME, ROOT).GetManagedObjects(
+            dbus_interface="org.freedesktop.DBus.ObjectManager")
+        expect(MDEV_PATH in managed, managed.keys())
+        destination = str(programs.hosts / "lpar-b.json")
+        bus.wait(lambda: bus.get(MDEV_PATH, "Mdev", "Verdicts").get(destination) == "incompatible")
+        mdev = bus.root / "devices/vfio_ap/matrix" / MDEV
+        (mdev / "guest_matrix").write_text("05.0004\n05.0047\n")
+        start = time.monotonic()
+        bus.wait(lambda: any("Queues" in a[1] for m, a, _ in properties if m == "PropertiesChanged"))
+        expect(time.monotonic() - start < 10, "a change of the matrix was told late")
+        told = [a[1] for m, a, _ in properties if m == "PropertiesChanged" and "Queues" in a[1]]
+        expect([str(q) for q in told[0]["Queues"]] == ["05.0004", "05.0047"], told)
+        bus.wait(lambda: changes)
+        expect(changes[0][0] == "ConfigurationChanged" and changes[0][1][1], changes)
+        # A new mdev, and one that goes.
+        other = MDEV.replace("6217", "7317")
+        shutil.copytree(mdev, mdev.parent / other, symlinks=True)
+        link = bus.root / "bus/mdev/devices"
+        (link / other).symlink_to(os.readlink(link / MDEV).replace(MDEV, other))
+        path = f"{ROOT}/mdev/{other.replace('-', '_')}"
+        bus.wait(lambda: any(m == "InterfacesAdded" and a[0] == path for m, a, _ in objects))
+        added = [a[1] for m, a, _ in objects if m == "InterfacesAdded" and a[0] == path]
+        expect(str(added[0][f"{NAME}.Mdev"]["Uuid"]) == other, added)
+        (link / other).unlink()
+        shutil.rmtree(mdev.parent / other)
+        bus.wait(lambda: any(m == "InterfacesRemoved" and a[0] == path for m, a, _ in objects))
+        expect(error_of(bus.get, path, "Mdev", "Uuid") is not None, "an object of an mdev that is gone")
+        # Nothing changes: nothing is told.
+        count = len(properties) + len(changes) + len(objects)
+        (mdev / "guest_matrix").write_text("05.0004\n05.0047\n")
+        end = time.monotonic() + 3
+        bus.wait(lambda: time.monotonic() > end)
+        expect(len(properties) + len(changes) + len(objects) == count, "told without a change")
+
+
+def read_all(fd):
+    data = b""
+    while piece := os.read(fd, 65536):
+        data += piece
+    os.close(fd)
+    return data
+
+
+def check_migration(programs):
+    with Bus(programs) as bus:
+        bus.serve()
+        saved = subprocess.run([programs.control, "-s", bus.root, "stream", "save", MDEV], capture_output=True,
+                               check=True).stdout
+        manager = bus.manager()
+        path = manager.OpenMigration(MDEV, "source", options())
+        expect(error_of(manager.OpenMigration, MDEV, "destination", options()) == "Busy", "a second one")
+        source = bus.object(path, "Migration")
+        seen = bus.record(path, dbus.PROPERTIES_IFACE)
+        expect(error_of(source.TakeStream) == "System", "a stream without a transfer")
+        expect(error_of(source.SetState, "RESUMING") == "WrongRole", "RESUMING at the source")
+        expect(error_of(source.SetState, "ERROR") == "NoSuchTransition", "ERROR")
+        expect(error_of(source.SetState, "FLYING") == "InvalidInput", "FLYING")
+        expect(error_of(source.GetReport) == "NoReport", "a report")
+        source.SetState("STOP_COPY")
+        data = read_all(source.TakeStream().take())
+        expect(data == saved, "not what vfioapctl saves")
+        expect(error_of(source.TakeStream) == "Busy", "a second reader")
+        bus.wait(lambda: any("State" in a[1] for _, a, _ in seen))
+        expect([str(a[1]["State"]) for _, a, _ in seen if "State" in a[1]] == ["STOP_COPY"], seen)
+        expect(int(bus.get(path, "Migration", "BytesTransferred")) == len(saved), "BytesTransferred")
+        expect(str(bus.get(path, "Migration", "Layout")) == "l3", "Layout")
+        stranger = bus.connect()
+        expect(error_of(bus.object(path, "Migration", stranger).Reset) == "NotAuthorized", "a stranger")
+        source.SetState("RUNNING")
+        source.Close()
+        expect(error_of(source.Reset) is not None, "a closed migration")
+        # The destination: the guest's own mdev is in use, and therefore not taken.
+        destination = bus.object(manager.OpenMigration(MDEV, "destination", options()), "Migration")
+        destination.SetState("RESUMING")
+        fd = destination.TakeStream().take()
+        os.write(fd, saved)
+        expect(error_of(destination.SetState, "STOP") == "Incompatible", "an mdev in use")
+        expect(json.loads(destination.GetReport())["verdict"] == "incompatible", "the report")
+        os.close(fd)
+        expect(error_of(destination.SetState, "RUNNING") == "NoSuchTransition", "out of ERROR")
+        destination.Reset()
+        destination.SetState("RUNNING")
+        destination.Close()
+        # The same for the guest that is on its way in; piece by piece, and the file it becomes.
+        attribute = bus.root / "devices/vfio_ap/matrix" / MDEV / "ap_config"
+        whole = attribute.read_text()
+        attribute.write_text(",".join(["0x" + "0" * 64] * 3) + "\n")
+        path = manager.OpenMigration(MDEV, "destination", options(incoming=True))
+        destination = bus.object(path, "Migration")
+        destination.SetState("RESUMING")
+        fd = destination.TakeStream().take()
+        for byte in saved:
+            os.write(fd, bytes([byte]))
+        destination.SetState("RUNNING")
+        os.close(fd)
+        expect(attribute.read_text() == whole, "ap_config was not written")
+        expect(str(bus.get(path, "Migration", "State")) == "RUNNING", "State")
+        destination.Close()
+        # Cut, and wrong from some byte on: the writer learns it from the pipe.
+        destination = bus.object(manager.OpenMigration(MDEV, "destination", options(incoming=True)), "Migration")
+        destination.SetState("RESUMING")
+        fd = destination.TakeStream().take()
+        os.write(fd, saved[:-1])
+        os.close(fd)
+        expect(error_of(destination.SetState, "STOP") == "TransitionFailed", "a cut stream")
+        destination.Reset()
+        destination.SetState("RESUMING")
+        fd = destination.TakeStream().take()
+        os.write(fd, b"nonsense")
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+        def refused():
+            try:
+                os.write(fd, b"x")
+            except BrokenPipeError:
+                return True
+            return False
+        bus.wait(refused)
+        os.close(fd)
+        expect(error_of(destination.SetState, "STOP") == "TransitionFailed", "nonsense")
+        destination.Close()
+        # A client that goes takes its migrations along.
+        client = bus.connect()
+        removed = bus.record(ROOT, "org.freedesktop.DBus.ObjectManager")
+        path = bus.manager(client).OpenMigration(MDEV, "source", options())
+        bus.object(path, "Migration", client).SetState("STOP_COPY")
+        client.close()
+        bus.wait(lambda: any(m == "InterfacesRemoved" and a[0] == path for m, a, _ in removed))
+        bus.object(manager.OpenMigration(MDEV, "source", options()), "Migration").Close()
+        expect(bus.service.poll() is None, "the service has ended")
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident(pid):
+    """In KiB."""
+    return int(next(line for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+                    if line.startswith("VmRSS:")).split()[1])
+
+
+def check_clients(programs):
+    with Bus(programs) as bus:
+        bus.serve()
+        snapshot = programs.snapshot["lpar-b"]
+        clients = [bus.connect() for _ in range(200)]
+        answers = []
+        for client in clients:
+            bus.manager(client).CheckXml(programs.guest, snapshot, options(), reply_handler=lambda *a: answers.append(a),
+                                         error_handler=answers.append, timeout=60)
+        bus.wait(lambda: len(answers) == 200, 60)
+        expect({str(a[0]) for a in answers if isinstance(a, tuple)} == {"compatible"} or
+               len({a[0] for a in answers if isinstance(a, tuple)}) == 1, f"{answers[0]}")
+        expect(all(isinstance(a, tuple) for a in answers), [a for a in answers if not isinstance(a, tuple)][:3])
+        # One that floods gets errors; another is answered before the flood is through.
+        flood, other, refused = [], [], []
+        for _ in range(2000):
+            bus.manager(clients[0]).CheckXml(programs.guest, snapshot, options(),
+                                             reply_handler=lambda *a: flood.append(a),
+                                             error_handler=refused.append, timeout=60)
+        clients[0].flush()
+        bus.manager(clients[1]).GetInventory(reply_handler=lambda a: other.append(len(flood)),
+                                             error_handler=refused.append, timeout=60)
+        bus.wait(lambda: len(flood) + len(refused) == 2000 and other, 60)
+        expect(refused and all(e.get_dbus_name() == ERROR + "LimitsExceeded" for e in refused), refused[:2])
+        # Clients that go in the middle of it, again and again: neither memory nor descriptors.
+        for client in clients:
+            client.close()
+        bus.manager().GetInventory()
+        before, memory = descriptors(bus.service.pid), 0
+        for turn in range(40):
+            client = bus.connect()
+            manager = bus.manager(client)
+            for _ in range(20):
+                manager.CheckXml(programs.guest, snapshot, options(), ignore_reply=True)
+            path = manager.OpenMigration(MDEV, "source", options())
+            bus.object(path, "Migration", client).SetState("STOP_COPY")
+            stream = bus.object(path, "Migration", client).TakeStream()
+            client.close()
+            del stream
+            bus.manager().GetInventory()
+            if turn == 10:
+                memory = resident(bus.service.pid)
+        bus.wait(lambda: descriptors(bus.service.pid) <= before)
+        grown = resident(bus.service.pid) - memory
+        expect(grown < 4096, f"{grown} KiB more in memory")
+        expect(bus.service.poll() is None, "the service has ended")
+
+
+def check_lifetime(programs):
+    with Bus(programs) as bus:
+        first = bus.serve()
+        second = bus.start(programs.service, "--session", "--sysfs-root", bus.root, stderr=subprocess.PIPE)
+        expect(second.wait(10) == 2, "a second service")
+        expect(b"vfioapd: " in second.stderr.read(), "a second service says nothing")
+        first.send_signal(signal.SIGHUP)
+        bus.manager().GetInventory()
+        first.kill()
+        first.wait()
+        bus.wait(lambda: not bus.bus.name_has_owner(NAME))
+        again = bus.serve()
+        expect(bus.get(MDEV_PATH, "Mdev", "Uuid") == MDEV, "after kill -9")
+        again.terminate()
+        expect(again.wait(10) == 0, "SIGTERM")
+        expect(again.stderr.read() == b"", "something on standard error")
+        for arguments, words in ((["--sysfs-root", "/nonexistent"], b"/nonexistent"),
+                                 (["--sysfs-root", bus.directory], b"looks like sysfs"), (["--what"], b"--what")):
+            child = bus.start(programs.service, "--session", *arguments, stderr=subprocess.PIPE)
+            expect(child.wait(10) == 2 and b"vfioapd: " in child.stderr.read(), arguments)
+        child = subprocess.run([programs.service, "--session", "--sysfs-root", bus.root], check=False,
+                               env={**bus.environment, "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"},
+                               capture_output=True, timeout=10)
+        expect(child.returncode == 2 and child.stderr.startswith(b"vfioapd: bus: "), child)
+        # The bus goes away: the service has nobody to serve.
+        last = bus.serve()
+        bus.children[0].kill()
+        expect(last.wait(20) != 0, "the bus has gone")
+
+
+class Authority(dbus.service.Object):
+    """Answers for polkit, and remembers what it was asked."""
+
+    def __init__(self, bus):
+        super().__init__(bus, "/org/freedesktop/PolicyKit1/Authority")
+        self.allowed, self.asked = set(), []
+
+    @dbus.service.method("org.freedesktop.PolicyKit1.Authority", in_signature="(sa{sv})sa{ss}us",
+                         out_signature="(bba{ss})")
+    def CheckAuthorization(self, subject, action, details, flags, cancellation):
+        self.asked.append((str(subject[0]), str(subject[1].get("name")), str(action), int(flags)))
+        return (str(action) in self.allowed, False, dbus.Dictionary({}, signature="ss"))
+
+
+def check_polkit(programs):
+    with Bus(programs, system=True) as bus:
+        bus.serve()
+        manager = bus.manager()
+        answers = []
+
+        def call(method, *arguments):
+            answers.clear()
+            getattr(manager, method)(*arguments, reply_handler=lambda *a: answers.append(None),
+                                     error_handler=lambda e: answers.append(e.get_dbus_name()))
+            bus.wait(lambda: answers)
+            return answers[0]
+        expect(call("GetInventory") == ERROR + "NotAuthorized", "nobody answers for polkit")
+        name = dbus.service.BusName("org.freedesktop.PolicyKit1", bus.bus)
+        authority = Authority(bus.bus)
+        me = bus.bus.get_unique_name()
+        expect(call("GetInventory") == ERROR + "NotAuthorized", "inspect refused")
+        expect(authority.asked == [("system-bus-name", me, "org.vfioap1.inspect", 0),
+                                   ("system-bus-name", me, "org.vfioap1.manage", 0)], authority.asked)
+        authority.allowed = {"org.vfioap1.inspect"}
+        expect(call("GetInventory") is None, "inspect allowed")
+        expect(call("OpenMigration", MDEV, "source", options()) == ERROR + "NotAuthorized", "inspect is not manage")
+        authority.allowed = {"org.vfioap1.manage"}
+        expect(call("GetInventory") is None, "manage implies inspect")
+        expect(call("OpenMigration", MDEV, "source", options()) is None, "manage allowed")
+        # The flag of the message, and only for what is asked for itself.
+        authority.asked.clear()
+        message = dbus.lowlevel.MethodCallMessage(NAME, ROOT, f"{NAME}.Manager", "OpenMigration")
+        message.append(MDEV, "source", options(), signature="ssa{sv}")
+        try:
+            message.set_allow_interactive_authorization(True)
+        except AttributeError:
+            done = bus.start("busctl", f"--address={bus.address}", "call", NAME, ROOT, f"{NAME}.Manager",
+                             "OpenMigration", "ssa{sv}", MDEV, "source", "0", stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+            bus.wait(lambda: done.poll() is not None)
+        else:
+            bus.bus.send_message(message)
+        bus.wait(lambda: authority.asked)
+        expect(authority.asked[0][2:] == ("org.vfioap1.manage", 1), authority.asked)
+        del name
+
+
+PARTS = {"calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
+         "lifetime": check_lifetime, "polkit": check_polkit}
+
+
+def main(part, service, control, check, source):
+    if not shutil.which("dbus-daemon"):
+        print("skipped: dbus-daemon is missing")
+        return 77
+    # However it ends, what it started ends, too.
+    signal.signal(signal.SIGTERM, lambda *ignored: sys.exit(1))
+    DBusGMainLoop(set_as_default=True)
+    PARTS[part](Programs(service, control, check, source))
+    print("\n".join(failures[:20]) or f"{part}: as it should be")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
