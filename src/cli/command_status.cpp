@@ -47,16 +47,6 @@ std::vector<DomainXml> domains_of(const std::string& uri, std::string& problem) 
     return domains;
 }
 
-std::optional<bool> in_use(const Inventory& inventory, const Mdev& mdev) {
-    std::optional<bool> result;
-    for (const auto& queue : inventory.queues) {
-        if (queue.status == QueueStatus::absent || !mdev.assigned(queue.apqn)) continue;
-        if (queue.status == QueueStatus::in_use) return true;
-        result = false;
-    }
-    return result;
-}
-
 std::string_view state_text(const Row& row) {
     if (!row.in_use) return "-";
     return *row.in_use ? "in use" : "free";
@@ -135,7 +125,7 @@ int show_status(const CommonOptions& common, bool ask_libvirt) {
         row.queues = std::move(matrix.queues);
         row.control_domains = matrix.control_domains;
         row.assigned = std::size_t{mdev->adapters.count()} * mdev->domains.count();
-        row.in_use = in_use(*inventory, *mdev);
+        row.in_use = is_in_use(*inventory, *mdev);
         Guest guest{"-", {}, {uuid}};
         for (const auto& domain : domains) {
             const auto uses = [&](const VfioApHostdev& hostdev) { return hostdev.mdev == uuid; };

@@ -2,6 +2,7 @@
 #include "cli/host_location.h"
 
 #include "ap/error.h"
+#include "cli/remote_host.h"
 #include "host/snapshot.h"
 
 #include <algorithm>
@@ -66,10 +67,8 @@ Host::Host(const HostLocation& location) {
             snapshot_ = std::make_shared<const Inventory>(load_snapshot(location.value));
             break;
         case HostLocation::Kind::remote:
-            throw UnreachableError{fmt::format(
-                "{0}: no service to ask there: this version reads sysfs roots and snapshots; take one with: "
-                "ssh {0} vfioapctl snapshot > {1}.json",
-                location.value, location.value.substr(location.value.find('@') + 1))};
+            snapshot_ = std::make_shared<const Inventory>(remote_inventory(location.value));
+            break;
     }
 }
 

@@ -138,4 +138,14 @@ std::string mdev_path(const Uuid& uuid) {
     return "devices/vfio_ap/matrix/" + uuid.to_string();
 }
 
+std::optional<bool> is_in_use(const Inventory& inventory, const Mdev& mdev) {
+    std::optional<bool> result;
+    for (const auto& queue : inventory.queues) {
+        if (queue.status == QueueStatus::absent || !mdev.assigned(queue.apqn)) continue;
+        if (queue.status == QueueStatus::in_use) return true;
+        result = false;
+    }
+    return result;
+}
+
 }  // namespace vfioap

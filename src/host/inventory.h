@@ -223,6 +223,10 @@ inline std::optional<Hwinfo> hwinfo_of(const Queue& queue, const Card* card) {
     return Hwinfo::from_sysfs(*functions, static_cast<std::uint8_t>(*type));
 }
 
+/// Whether a guest runs with an mdev; nothing where the kernel does not say. `inventory` must hold the queues
+/// that are assigned to it, with their status.
+std::optional<bool> is_in_use(const Inventory& inventory, const Mdev& mdev);
+
 /// Paths relative to the sysfs root, as Unreadable::path has them.
 std::string card_path(unsigned apid);
 std::string queue_path(Apqn apqn);

@@ -36,6 +36,7 @@ constexpr std::size_t most_snapshot = std::size_t{64} * 1024 * 1024;
 constexpr std::size_t most_migrations = 1024;
 constexpr auto look_again = 1s;
 constexpr auto verdicts_again = 5s;
+constexpr auto full_again = 60s;
 
 void limit(std::string_view what, std::size_t size, std::size_t most) {
     if (size > most)
@@ -229,6 +230,7 @@ void Service::look_at_host() {
     auto now = std::make_shared<const Inventory>(root_.read_all(Depth::state));
     if (*now == *inventory_) return;
     inventory_ = std::move(now);
+    inventory_text_.clear();
     update_mdevs();
 }
 
@@ -264,16 +266,21 @@ void Service::update_mdevs() {
 /// Asked each time: the attribute takes locks that the driver needs, so that it is not for a timer.
 bool Service::is_in_use(const Uuid& uuid) const {
     const auto inventory = root_.read_for(uuid, {});
-    return std::any_of(inventory.queues.begin(), inventory.queues.end(), [&](const Queue& queue) {
-        const auto* const mdev = inventory.find_mdev(uuid);
-        return mdev != nullptr && mdev->assigned(queue.apqn) && queue.status == QueueStatus::in_use;
-    });
+    const auto* const mdev = inventory.find_mdev(uuid);
+    return mdev != nullptr && vfioap::is_in_use(inventory, *mdev).value_or(false);
 }
 
+/// With what costs the cards something to say. Kept until something changes, and for a minute for what
+/// changes without a sign: callers may ask as often as they like.
 std::string Service::inventory_text() {
-    std::ostringstream text;
-    write_snapshot(text, *inventory_, {});
-    return std::move(text).str();
+    const auto now = Clock::now();
+    if (inventory_text_.empty() || now - inventory_text_time_ > full_again) {
+        std::ostringstream text;
+        write_snapshot(text, root_.read_all(Depth::full), {});
+        inventory_text_ = std::move(text).str();
+        inventory_text_time_ = now;
+    }
+    return inventory_text_;
 }
 
 Service::Verdict Service::check_xml(const std::string& domain_xml, const std::string& source_snapshot,

@@ -132,6 +132,8 @@ class Service {
     Requests requests_;
     MigrationDevices devices_;
     std::shared_ptr<const Inventory> inventory_;
+    std::string inventory_text_;  // of GetInventory; empty: to be made
+    Clock::time_point inventory_text_time_;
     std::map<Uuid, std::map<std::string, std::string>> verdicts_;
     bool asking_for_verdicts_ = false;
     std::unique_ptr<ManagerObject> manager_;

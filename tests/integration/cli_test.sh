@@ -40,6 +40,12 @@ prints() {
     grep -qF -- "$1" out || fail "$last: does not print '$1'"
 }
 
+# No other host is asked from here.
+mkdir bin
+printf '#!/bin/sh\nexit 255\n' >bin/ssh
+chmod +x bin/ssh
+PATH=$directory/bin:$PATH
+
 # --- exit codes and where things go
 go 1 "$check" -s lpar-a.json -d lpar-b.json guest1.xml; quiet; prints "INCOMPATIBLE: guest1"; prints "queue.not-bound"
 cp out incompatible.txt

@@ -3,7 +3,7 @@
 """vfioapd on a bus of the test's own, as its clients meet it.
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
-PART: calls, watch, migration, clients, lifetime, polkit
+PART: calls, watch, migration, clients, lifetime, polkit, remote
 Exit 77: something that the part needs is missing.
 """
 import json
@@ -513,7 +513,63 @@ def check_polkit(programs):
         del name
 
 
-PARTS = {"calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
+def check_remote(programs):
+    """Another host, for which ssh is a program that ends on a bus of its own."""
+    bridge = shutil.which("systemd-stdio-bridge")
+    if not bridge:
+        print("skipped: systemd-stdio-bridge is missing")
+        sys.exit(77)
+    with Bus(programs, host="lpar-b", system=True) as bus:
+        bus.serve()
+        name = dbus.service.BusName("org.freedesktop.PolicyKit1", bus.bus)
+        authority = Authority(bus.bus)
+        authority.allowed = {"org.vfioap1.inspect"}
+        ssh = pathlib.Path(bus.directory, "ssh")
+        ssh.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$*\" >>'{bus.directory}/log'\nexec '{bridge}' "
+                       f"--bus-path='{bus.address}'\n")
+        ssh.chmod(0o755)
+        environment = {**bus.environment, "PATH": f"{bus.directory}:{os.environ['PATH']}"}
+
+        def run(*command):
+            child = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, env=environment, text=True)
+            out = []
+
+            def finished():
+                # The authority lives in this process: it has to answer meanwhile.
+                if child.poll() is None:
+                    return False
+                out.extend(child.communicate())
+                return True
+            bus.wait(finished)
+            return child.returncode, out[0], out[1]
+        guest = programs.source / "xml/examples/guest1.xml"
+        for place in ("lpar-b", "admin@lpar-b.example.com", "host:lpar-b"):
+            code, out, err = run(programs.check, "--format", "json", "-s", programs.hosts / "lpar-a.json", "-d", place,
+                                 guest)
+            expect((code, err) == (1, ""), (place, code, err))
+            there = json.loads(out)["destination"]
+            expect(there == {"name": "lpar-b", "location": "host:" + place.removeprefix("host:")}, there)
+        told = json.loads(out)["findings"]
+        local = json.loads(run(programs.check, "--format", "json", "-s", programs.hosts / "lpar-a.json", "-d",
+                               bus.root, guest)[1])["findings"]
+        expect([f["rule"] for f in told] == [f["rule"] for f in local], "other findings from afar")
+        expect("admin@lpar-b.example.com" in pathlib.Path(bus.directory, "log").read_text(), "ssh was not asked")
+        code, out, err = run(programs.control, "status", "-s", "lpar-b")
+        expect(code == 0 and MDEV.split("-")[0] not in err, (code, err))
+        code, out, err = run(programs.control, "snapshot", "lpar-b")
+        expect(code == 0 and json.loads(out)["name"] == "lpar-b", (code, err))
+        authority.allowed = set()
+        code, out, err = run(programs.control, "snapshot", "lpar-b")
+        expect(code == 3 and "polkit refused" in err and err.count("\n") == 1, (code, err))
+        bus.service.kill()
+        bus.service.wait()
+        code, out, err = run(programs.control, "snapshot", "lpar-b")
+        expect(code == 3 and "ssh lpar-b vfioapctl snapshot > lpar-b.json" in err, (code, err))
+        del name
+
+
+PARTS = {"remote": check_remote, "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
          "lifetime": check_lifetime, "polkit": check_polkit}
 
 
