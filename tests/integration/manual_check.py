@@ -6,12 +6,14 @@ usage: manual_check.py rules MANUALS LIST-RULES
        manual_check.py options MANUALS COMPLETION PROGRAM...
        manual_check.py snapshot MANUALS SCHEMA
        manual_check.py stream MANUALS SCHEMA VFIOAPCTL
+       manual_check.py dbus MANUALS INTROSPECTION-FILES SERVICE-SOURCES
 """
 import json
 import pathlib
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 
 
 def output(*command):
@@ -172,8 +174,28 @@ def check_stream(manuals, schema_file, program):
             yield f"the example: '{there}', not '{here}'"
 
 
+def check_dbus(manuals, directory, source):
+    """Each member of the interfaces, and each error that the service answers with, and nothing else."""
+    page = manuals / "vfioap-dbus.7"
+    named = {name.split(" Pq ")[0] for name, _ in entries(page)}
+    members = {member.get("name") for file in pathlib.Path(directory).glob("org.vfioap1.*.xml")
+               for member in ET.parse(file).find("interface") if member.tag in ("method", "property", "signal")}
+    for name in sorted(members ^ named):
+        yield f"{name}: " + ("not in the manual" if name in members else "not on the bus")
+    text = "\n".join(file.read_text() for file in pathlib.Path(source).glob("*.cpp"))
+    listed = set(re.findall(r"^\.It Sy (.*)$", page.read_text(), re.M))
+    listed = {name for line in listed for name in line.split(" , ")}
+    for name in sorted(listed):
+        if f'"{name}"' not in text:
+            yield f"{name}: the service has no such error"
+    for name in re.findall(r'CallError\{\s*"(\w+)"', text):
+        if name not in listed:
+            yield f"{name}: an error that is not in the manual"
+
+
 def main(what, manuals, *rest):
-    checks = {"rules": check_rules, "options": check_options, "snapshot": check_snapshot, "stream": check_stream}
+    checks = {"rules": check_rules, "options": check_options, "snapshot": check_snapshot, "stream": check_stream,
+              "dbus": check_dbus}
     failures = list(checks[what](pathlib.Path(manuals), *rest))
     print("\n".join(failures) or "the manual is right")
     return 1 if failures else 0

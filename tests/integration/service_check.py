@@ -406,7 +406,7 @@ def check_clients(programs):
         for client in clients:
             client.close()
         bus.manager().GetInventory()
-        before, memory = descriptors(bus.service.pid), 0
+        before, memory = descriptors(bus.service.pid), []
         for turn in range(40):
             client = bus.connect()
             manager = bus.manager(client)
@@ -418,11 +418,11 @@ def check_clients(programs):
             client.close()
             del stream
             bus.manager().GetInventory()
-            if turn == 10:
-                memory = resident(bus.service.pid)
+            memory.append(resident(bus.service.pid))
         bus.wait(lambda: descriptors(bus.service.pid) <= before)
-        grown = resident(bus.service.pid) - memory
-        expect(grown < 4096, f"{grown} KiB more in memory")
+        # What waits to be answered comes and goes; what never goes would be there in the least of them.
+        grown = min(memory[30:]) - min(memory[10:20])
+        expect(grown < 2048, f"{grown} KiB more in memory: {memory}")
         expect(bus.service.poll() is None, "the service has ended")
 
 
