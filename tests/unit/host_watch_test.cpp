@@ -5,6 +5,7 @@
 #include "ap/error.h"
 #include "host/materialize.h"
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
@@ -13,9 +14,10 @@
 #include <set>
 #include <thread>
 
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/inotify.h>
+#include <unistd.h>
 
 #include "support/example_hosts.h"
 #include "support/fake_kernel.h"
@@ -538,6 +540,81 @@ TEST(HostWatch, spares_the_driver_its_lock) {
     watched.after(HostWatch::settling + HostWatch::interval);
     watched.root.write(mdev_directory + "matrix", "05.0004\n");
     EXPECT_THAT(watched.next(), testing::Not(IsEmpty()));
+}
+
+/// Tells whether somebody opens files of certain names; a directory that only looks like sysfs has inotify.
+class Opened {
+  public:
+    Opened(const FakeRoot& root, const std::set<std::string>& names)
+        : fd_{::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)} {
+        for (const auto& item : fs::recursive_directory_iterator{root.path()}) {
+            if (!item.is_regular_file() || item.is_symlink()) continue;
+            // `ap_functions` costs nothing of a card.
+            const auto name = item.path().filename().string();
+            const bool of_queue = Apqn::parse(item.path().parent_path().filename().string()).has_value();
+            if (!names.contains(name) || (name == "ap_functions" && !of_queue)) continue;
+            EXPECT_GE(::inotify_add_watch(fd_, item.path().c_str(), IN_OPEN), 0) << item.path();
+            ++files_;
+        }
+    }
+    ~Opened() { ::close(fd_); }
+    Opened(const Opened&) = delete;
+    Opened& operator=(const Opened&) = delete;
+    Opened(Opened&&) = delete;
+    Opened& operator=(Opened&&) = delete;
+
+    [[nodiscard]] std::size_t files() const { return files_; }
+    /// Since the last call.
+    [[nodiscard]] bool any() const {
+        std::array<char, 65536> events{};
+        bool some = false;
+        while (::read(fd_, events.data(), events.size()) > 0)
+            some = true;
+        return some;
+    }
+
+  private:
+    int fd_;
+    std::size_t files_ = 0;
+};
+
+TEST(HostWatch, reads_nothing_that_costs_the_card_or_a_lock) {
+    const auto host = HostBuilder("lpar1")
+                          .z16()
+                          .kernel(Kernel::newest)
+                          .cards({0x05, 0x06}, "CEX8P")
+                          .domains({0x04, 0x47})
+                          .master_keys(0x05, test::ep11_keys(1))
+                          .op_modes(0x06, "FIPS2009")
+                          .bind_to_vfio_ap({0x05, 0x04})
+                          .bind_to_vfio_ap({0x05, 0x47})
+                          .mdev(test::example_mdev)
+                          .assign({0x05}, {0x04, 0x47})
+                          .in_use()
+                          .build();
+    for (const auto events : {Events::none, Events::given}) {
+        Watched watched{host, {.events = events, .spare_locks = true}};
+        const Opened costly{watched.root, {"ap_functions", "status", "mkvps", "op_modes", "serialnr"}};
+        EXPECT_GE(costly.files(), 11U);
+        const Opened locked{watched.root, {"matrix", "guest_matrix"}};
+        const Opened spared{watched.root, {"ap_config"}};
+        watched.root.write("devices/ap/card05/05.0004/chkstop", "1\n");
+        watched.watch.events_lost();
+        EXPECT_THAT(watched.after(1min), SizeIs(1));
+        EXPECT_FALSE(costly.any());
+        EXPECT_TRUE(locked.any());
+        EXPECT_TRUE(spared.any());
+        // Between two looks at those.
+        int with_lock = 0;
+        for (int i = 0; i < 20; ++i) {
+            EXPECT_THAT(watched.next(), IsEmpty());
+            with_lock += locked.any() ? 1 : 0;
+            EXPECT_TRUE(spared.any());
+        }
+        EXPECT_GE(with_lock, 2);
+        EXPECT_LE(with_lock, 3);
+        EXPECT_FALSE(costly.any());
+    }
 }
 
 TEST(HostWatch, survives_what_vanishes_while_it_looks) {
