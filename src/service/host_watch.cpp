@@ -4,6 +4,7 @@
 #include "ap/error.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -38,6 +39,21 @@ Mask newly_assigned(const Inventory& before, const Inventory& after) {
         adapters = adapters | mdev.adapters;
     }
     return adapters;
+}
+
+/// A directory that is there and could not be listed, as with no descriptor left; null: there is none.
+/// Nothing can be said then of what is in it, least of all that it is gone.
+const Unreadable* unlisted(const Inventory& host) {
+    constexpr std::array<std::string_view, 5> places{"bus/ap", "bus/ap/drivers", "bus/ap/drivers/vfio_ap",
+                                                     "devices/ap", "devices/vfio_ap/matrix"};
+    for (const auto& item : host.unreadable) {
+        std::string_view path{item.path};
+        if (path.ends_with('/')) path.remove_suffix(1);
+        if (item.error != 0 && item.error != ENOENT &&
+            std::find(places.begin(), places.end(), path) != places.end())
+            return &item;
+    }
+    return nullptr;
 }
 
 /// The same host, but for what grows by itself.
@@ -176,6 +192,9 @@ std::vector<Change> HostWatch::read(Time now) {
         after = root_->read_again(after, more);
         unread_adapters_ = unread_adapters_ | more;
     }
+    if (const auto* const place = unlisted(after);
+        place != nullptr && inventory_->find_unreadable(place->path) == nullptr)
+        throw SystemError{"read", place->path, place->error};
     const auto queues = std::count_if(after.queues.begin(), after.queues.end(), [this](const Queue& queue) {
         return unread_adapters_.test(queue.apqn.apid());
     });

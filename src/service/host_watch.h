@@ -91,8 +91,9 @@ class HostWatch {
     /// When update() is to be called next; not later than `interval` after the last one.
     [[nodiscard]] Time next() const;
     /// Compares, where next() has come, and reads what looks different. What changed since the last call;
-    /// mostly nothing, and then without having allocated anything. A root that cannot be read is one change
-    /// `unreadable`, and one `readable` when it can be again.
+    /// mostly nothing, and then without having allocated anything. A root that cannot be read, or not the
+    /// directories of its bus, cards or mdevs, is one change `unreadable`, and one `readable` when it can be
+    /// again; inventory() stays meanwhile.
     std::vector<Change> update(Time now);
 
   private:

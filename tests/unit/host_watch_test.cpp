@@ -389,6 +389,24 @@ TEST(HostWatch, says_once_that_the_root_is_gone_and_keeps_what_it_knew) {
     expect_kept(watched);
 }
 
+TEST(HostWatch, takes_what_cannot_be_listed_for_unreadable_and_not_for_gone) {
+    for (const auto* const part : {"devices/ap", "bus/ap", "bus/ap/drivers", "devices/vfio_ap/matrix"}) {
+        Watched watched{small_host().build()};
+        const auto before = watched.watch.inventory();
+        const auto place = fs::path{watched.root.path()} / part;
+        fs::rename(place, watched.root.path() + "/away");
+        watched.root.write(part, "");
+        EXPECT_THAT(watched.next(), ElementsAre(change(ChangeKind::unreadable, "host.unreadable", 1, part)));
+        EXPECT_THAT(watched.after(10s), IsEmpty());
+        EXPECT_EQ(watched.watch.inventory(), before);
+        watched.root.remove(part);
+        fs::rename(watched.root.path() + "/away", place);
+        EXPECT_THAT(watched.next(), ElementsAre(change(ChangeKind::readable, "", 0, "")));
+        EXPECT_THAT(watched.next(), IsEmpty());
+        expect_kept(watched);
+    }
+}
+
 TEST(HostWatch, follows_a_root_that_is_replaced) {
     Watched watched{small_host().build()};
     fs::rename(watched.root.path(), watched.root.path() + ".old");
