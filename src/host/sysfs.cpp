@@ -31,7 +31,7 @@ constexpr std::size_t small_bytes = 1024;
 /// A matrix of 65,536 queues written whole, as a directory that only looks like sysfs may have it.
 constexpr std::size_t matrix_bytes = std::size_t{ap_queues} * 8;
 /// How often a value that changes while it is read is read again.
-constexpr int read_again = 5;
+constexpr int most_attempts = 5;
 /// From this many queues on, one read of the driver's directory costs less than a look for each queue.
 constexpr std::size_t few_queues = 1024;
 
@@ -91,6 +91,14 @@ class Reader {
         read_all_drivers();
         read_mdevs(nullptr);
         read_devices(depth);
+        return finish();
+    }
+
+    Inventory read_again(const Inventory& before, const Mask& adapters) {
+        read_host();
+        read_all_drivers();
+        read_mdevs(nullptr);
+        read_devices_again(before, adapters);
         return finish();
     }
 
@@ -293,8 +301,7 @@ class Reader {
 
     std::string driver_of(const Directory& card, const char* queue, Apqn apqn, const char* link) {
         if (have_bound_) {
-            const auto index = queue_driver_.empty() ? std::uint8_t{0} : queue_driver_[apqn.number()];
-            if (index != 0) return names_[index];
+            if (const auto& name = listed_driver(apqn); !name.empty()) return name;
         } else if (vfio_ap_driver_ && exists_at(vfio_ap_driver_, queue)) {
             return std::string{vfio_ap_driver_name};
         }
@@ -308,32 +315,77 @@ class Reader {
     void read_devices(Depth depth) {
         const auto devices = open_directory(root_, "devices/ap");
         if (!devices) return;
+        for (const auto apid : list_cards(devices))
+            read_card_and_queues(devices, apid, depth);
+    }
+
+    std::vector<std::uint8_t> list_cards(const Directory& devices) {
         std::vector<std::uint8_t> apids;
         for_each_name(devices, [&](std::string_view name) {
             if (!name.starts_with("card")) return;
             if (const auto apid = parse_adapter(name.substr(4))) apids.push_back(*apid);
         });
         std::sort(apids.begin(), apids.end());
+        return apids;
+    }
+
+    void read_card_and_queues(const Directory& devices, std::uint8_t apid, Depth depth) {
+        const auto card = open_directory(devices, "card" + adapter_text(apid));
+        if (!card) return;
+        read_card(card, apid, true, depth == Depth::full);
         std::vector<std::uint8_t> apqis;
-        for (const auto apid : apids) {
-            const auto card = open_directory(devices, "card" + adapter_text(apid));
-            if (!card) continue;
-            read_card(card, apid, true, depth == Depth::full);
-            apqis.clear();
-            for_each_name(card, [&](std::string_view name) {
-                const auto apqn = Apqn::parse(name);
-                if (apqn && apqn->apid() == apid) apqis.push_back(apqn->apqi());
-            });
-            std::sort(apqis.begin(), apqis.end());
-            for (const auto apqi : apqis) {
-                const QueueScope scope{.se = true,
-                                       .override = true,
-                                       .online = true,
-                                       .costly = depth == Depth::full,
-                                       .status = depth == Depth::full};
-                read_queue(card, Apqn{apid, apqi}, scope);
-            }
+        for_each_name(card, [&](std::string_view name) {
+            const auto apqn = Apqn::parse(name);
+            if (apqn && apqn->apid() == apid) apqis.push_back(apqn->apqi());
+        });
+        std::sort(apqis.begin(), apqis.end());
+        for (const auto apqi : apqis) {
+            const QueueScope scope{.se = true,
+                                   .override = true,
+                                   .online = true,
+                                   .costly = depth == Depth::full,
+                                   .status = depth == Depth::full};
+            read_queue(card, Apqn{apid, apqi}, scope);
         }
+    }
+
+    void read_devices_again(const Inventory& before, const Mask& adapters) {
+        const auto devices = open_directory(root_, "devices/ap");
+        if (!devices) return;
+        // Without the drivers' directories each queue has to be asked for its driver.
+        const bool comparable = have_bound_ && before.prot_virt_guest == inventory_.prot_virt_guest;
+        inventory_.queues.reserve(before.queues.size());
+        Mask kept;
+        auto first = before.queues.begin();
+        for (const auto apid : list_cards(devices)) {
+            while (first != before.queues.end() && first->apqn.apid() < apid)
+                ++first;
+            auto last = first;
+            bool as_bound = true;
+            for (; last != before.queues.end() && last->apqn.apid() == apid; ++last)
+                as_bound = as_bound && last->driver == listed_driver(last->apqn);
+            const auto* const card = before.find_card(apid);
+            if (comparable && as_bound && card != nullptr && card->driver == names_[card_driver_[apid]] &&
+                !adapters.test(apid)) {
+                inventory_.cards.push_back(*card);
+                inventory_.queues.insert(inventory_.queues.end(), first, last);
+                kept.set(apid);
+            } else {
+                read_card_and_queues(devices, apid, Depth::state);
+            }
+            first = last;
+        }
+        constexpr std::string_view cards = "devices/ap/card";
+        for (const auto& item : before.unreadable) {
+            if (!item.path.starts_with(cards)) continue;
+            const auto apid = parse_adapter(std::string_view{item.path}.substr(cards.size(), 2));
+            if (apid && kept.test(*apid)) inventory_.unreadable.push_back(item);
+        }
+    }
+
+    /// The driver in the directory of which the queue is; empty: in none.
+    [[nodiscard]] const std::string& listed_driver(Apqn apqn) const {
+        return names_[queue_driver_.empty() ? 0 : queue_driver_[apqn.number()]];
     }
 
     void read_some_devices(const std::vector<Apqn>& wanted, std::optional<Apqn> witness) {
@@ -525,7 +577,7 @@ class Reader {
     /// they disagree.
     void read_assigned(const Directory& directory, Mdev& mdev, bool everything) {
         const std::size_t records = inventory_.unreadable.size();
-        for (int attempt = 0; attempt < read_again; ++attempt) {
+        for (int attempt = 0; attempt < most_attempts; ++attempt) {
             inventory_.unreadable.resize(records);
             const auto text = read_text(directory, "matrix", matrix_bytes);
             const bool page_full = text && text->size() == page_bytes;
@@ -554,7 +606,7 @@ class Reader {
 
     std::optional<MdevContents> read_config(const Directory& directory) {
         auto config = read(directory, "ap_config", MdevContents::parse, "three masks");
-        for (int attempt = 0; config && attempt < read_again; ++attempt) {
+        for (int attempt = 0; config && attempt < most_attempts; ++attempt) {
             const auto again = read(directory, "ap_config", MdevContents::parse, "three masks");
             if (again == config) return config;
             config = again;
@@ -641,6 +693,10 @@ std::vector<Uuid> SysfsRoot::mdevs() const {
 
 Inventory SysfsRoot::read_all(Depth depth) const {
     return Reader{fd_, identity_}.read_all(depth);
+}
+
+Inventory SysfsRoot::read_again(const Inventory& before, const Mask& adapters) const {
+    return Reader{fd_, identity_}.read_again(before, adapters);
 }
 
 Inventory SysfsRoot::read_for(const Uuid& uuid, const std::vector<Apqn>& queues) const {

@@ -39,11 +39,19 @@ class SysfsRoot {
     [[nodiscard]] const std::string& name() const { return identity_.name; }
     [[nodiscard]] const std::string& location() const { return identity_.location; }
 
+    /// The open directory, for looks that need no inventory.
+    [[nodiscard]] int fd() const { return fd_; }
+
     /// The UUIDs of all mdevs, sorted; from one directory read.
     [[nodiscard]] std::vector<Uuid> mdevs() const;
 
     /// Everything. About 8 system calls per queue at Depth::state.
     [[nodiscard]] Inventory read_all(Depth depth) const;
+
+    /// Everything at Depth::state, but for what is likely to be as it was in `before`, which was read here:
+    /// cards and queues are read only of `adapters`, of cards that are new, and where a driver's directory
+    /// says that a queue or the card has another driver now. A card that is gone takes its queues with it.
+    [[nodiscard]] Inventory read_again(const Inventory& before, const Mask& adapters) const;
 
     /// What a check of one guest needs: the bus, the driver, all mdevs, and cards and queues only as far as
     /// `queues` and what is assigned to the mdev `uuid` go, these with their costly attributes. Never a full

@@ -34,7 +34,6 @@ using namespace std::chrono_literals;
 constexpr std::size_t most_xml = std::size_t{4} * 1024 * 1024;
 constexpr std::size_t most_snapshot = std::size_t{64} * 1024 * 1024;
 constexpr std::size_t most_migrations = 1024;
-constexpr auto look_again = 1s;
 constexpr auto verdicts_again = 5s;
 constexpr auto full_again = 60s;
 
@@ -148,9 +147,10 @@ Service::Service(ServiceOptions options)
     : options_{std::move(options)},
       connection_{options_.session ? bus::open_session_bus() : bus::open_system_bus()},
       root_{options_.sysfs_root},
+      watch_{options_.sysfs_root, Clock::now()},
       gate_{*connection_, !options_.session},
       requests_{gate_, jobs_} {
-    inventory_ = std::make_shared<const Inventory>(root_.read_all(Depth::state));
+    inventory_ = watch_.inventory();
     manager_ = std::make_unique<ManagerObject>(*connection_, *this);
     update_mdevs();
     // Sessions end with their clients. The bus tells everybody of everybody: one rule for all.
@@ -176,14 +176,10 @@ Service::~Service() {
 
 int Service::run() {
     ::sd_notify(0, "READY=1");
-    auto next_look = Clock::now() + look_again;
     auto next_verdicts = Clock::now();
     while (!stop_) {
         const auto now = Clock::now();
-        if (now >= next_look) {
-            look_at_host();
-            next_look = now + look_again;
-        }
+        if (now >= watch_.next()) look_at_host(now);
         if (now >= next_verdicts && !options_.destinations.empty()) {
             ask_for_verdicts();
             next_verdicts = now + verdicts_again;
@@ -193,7 +189,9 @@ int Service::run() {
         }
         jobs_.run_one();
         close_migrations();
-        wait(jobs_.empty() ? next_look : now);
+        wait(!jobs_.empty()                  ? now
+             : options_.destinations.empty() ? watch_.next()
+                                             : std::min(watch_.next(), next_verdicts));
     }
     ::sd_notify(0, "STOPPING=1");
     return 0;
@@ -201,7 +199,11 @@ int Service::run() {
 
 void Service::wait(Clock::time_point until) {
     const auto data = connection_->getEventLoopPollData();
-    std::vector<pollfd> fds{{data.fd, data.events, 0}, {signals_.fd(), POLLIN, 0}, {worker_.fd(), POLLIN, 0}};
+    std::vector<pollfd> fds{{data.fd, data.events, 0},
+                            {signals_.fd(), POLLIN, 0},
+                            {worker_.fd(), POLLIN, 0},
+                            {watch_.fd(), POLLIN, 0}};
+    const auto first_stream = fds.size();
     std::vector<std::shared_ptr<MigrationObject>> streams;
     for (const auto& [path, migration] : migrations_) {
         if (migration->fd() < 0) continue;
@@ -215,23 +217,31 @@ void Service::wait(Clock::time_point until) {
     if (::poll(fds.data(), fds.size(), timeout) < 0) return;
     if (fds[1].revents != 0) {
         if (signals_.next() == SIGHUP) {
-            look_at_host();
+            watch_.events_lost();
         } else {
             stop_ = true;
         }
     }
     if (fds[2].revents != 0) worker_.finish();
+    if (fds[3].revents != 0) watch_.receive();
     for (std::size_t i = 0; i < streams.size(); ++i) {
-        if (fds[3 + i].revents != 0) streams[i]->pump();
+        if (fds[first_stream + i].revents != 0) streams[i]->pump();
     }
 }
 
-void Service::look_at_host() {
-    auto now = std::make_shared<const Inventory>(root_.read_all(Depth::state));
-    if (*now == *inventory_) return;
-    inventory_ = std::move(now);
+void Service::look_at_host(Clock::time_point now) {
+    const auto changes = watch_.update(now);
+    if (changes.empty() && watch_.inventory() == inventory_) return;
+    inventory_ = watch_.inventory();
     inventory_text_.clear();
     update_mdevs();
+    for (const auto& change : changes) {
+        for (const auto& uuid : change.mdevs) {
+            const auto found = mdevs_.find(uuid);
+            if (found == mdevs_.end()) continue;
+            found->second->emitConfigurationChanged(std::string{change.rule}, change.detail);
+        }
+    }
 }
 
 void Service::update_mdevs() {
@@ -249,14 +259,7 @@ void Service::update_mdevs() {
         if (const auto known = gone.find(mdev.uuid); known != gone.end()) {
             object = std::move(known->second);
             gone.erase(known);
-            const bool changed = object->state().queues != state.queues ||
-                                 object->state().control_domains != state.control_domains;
             object->update(std::move(state));
-            if (changed) {
-                object->emitConfigurationChanged(
-                    "config.changed", fmt::format("mdev {} now passes on {} queues", mdev.uuid.to_string(),
-                                                  matrix.queues.size()));
-            }
         } else {
             object = std::make_unique<MdevObject>(*connection_, mdev.uuid, std::move(state), in_use);
         }

@@ -13,6 +13,7 @@
 
 #include "Manager_adaptor.h"
 #include "service/gate.h"
+#include "service/host_watch.h"
 #include "service/jobs.h"
 #include "service/mdev_object.h"
 #include "service/migration_object.h"
@@ -116,7 +117,7 @@ class Service {
     static Verdict verdict_of(const Report& report);
 
     void wait(Clock::time_point until);
-    void look_at_host();
+    void look_at_host(Clock::time_point now);
     void update_mdevs();
     [[nodiscard]] bool is_in_use(const Uuid& uuid) const;
     void ask_for_verdicts();
@@ -127,6 +128,7 @@ class Service {
     ServiceOptions options_;
     std::unique_ptr<sdbus::IConnection> connection_;
     SysfsRoot root_;
+    HostWatch watch_;
     Gate gate_;
     Jobs jobs_;
     Requests requests_;

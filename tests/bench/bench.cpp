@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "bench/allocations.h"
+#include "bench/watch.h"
 #include "stream/reader.h"
 #include "stream/writer.h"
 #include "support/host_builder.h"
@@ -424,6 +425,8 @@ int main(int argc, char** argv) {
         const auto inventory = vfioap::SysfsRoot{argv[2]}.read_all(vfioap::Depth::full);
         return inventory.queues.size() == vfioap::ap_queues ? 0 : 1;
     }
+    if (argc == 3 && std::string_view{argv[1]} == vfioap::bench::watch_option)
+        return vfioap::bench::watch(argv[2]);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();

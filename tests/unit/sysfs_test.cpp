@@ -375,6 +375,42 @@ TEST(SysfsReader, reads_costly_attributes_only_at_full_depth) {
     EXPECT_EQ(full.find_card(5)->serialnr, "93AAB123");
 }
 
+TEST(Sysfs, reads_again_what_it_is_told_to_and_what_drivers_and_lists_tell) {
+    FakeRoot root{HostBuilder("lpar1")
+                      .z16()
+                      .cards({0x05, 0x06, 0x07, 0x08}, "CEX8C")
+                      .domains({0x04, 0x47})
+                      .free_domains({0x04, 0x47})
+                      .mdev(test::example_mdev)
+                      .assign({0x05, 0x06}, {0x04, 0x47}, {0x04})
+                      .build()};
+    root.write("devices/ap/card07/07.0004/config", "what\n");
+    const SysfsRoot sysfs{root.path()};
+    const auto before = sysfs.read_all(Depth::state);
+    EXPECT_TRUE(sysfs.read_again(before, {}) == before);
+    EXPECT_TRUE(sysfs.read_again(before, Mask::all()) == before);
+    EXPECT_TRUE(sysfs.read_again({}, {}) == before);
+
+    root.write("devices/ap/card05/05.0004/chkstop", "1\n");
+    root.write("devices/ap/card07/07.0047/chkstop", "1\n");
+    EXPECT_TRUE(sysfs.read_again(before, {}) == before);
+    const auto card = sysfs.read_again(before, Mask::of({0x05}));
+    EXPECT_EQ(card.find_queue({0x05, 0x04})->chkstop, true);
+    EXPECT_EQ(card.find_queue({0x07, 0x47})->chkstop, false);
+
+    // Neither of these has to be told: a card that is gone, and a queue with another driver.
+    root.remove("devices/ap/card08");
+    root.remove("bus/ap/drivers/vfio_ap/07.0004");
+    root.remove("devices/ap/card07/07.0004/driver");
+    const auto after = sysfs.read_again(before, Mask::of({0x05}));
+    EXPECT_TRUE(after == sysfs.read_all(Depth::state))
+        << test::differences(after, sysfs.read_all(Depth::state));
+    EXPECT_EQ(after.find_queue({0x07, 0x04})->driver, "");
+    EXPECT_EQ(after.find_queue({0x07, 0x47})->chkstop, true);
+    EXPECT_EQ(after.find_queue({0x08, 0x04}), nullptr);
+    EXPECT_THAT(after.unreadable, ElementsAre(unreadable("devices/ap/card07/07.0004/config", 0)));
+}
+
 TEST(GuestMatrix, drops_the_whole_adapter_for_one_queue) {
     auto builder = small_host().vanish({6, 0x47});
     const auto inventory = builder.build();
