@@ -2,6 +2,7 @@
 // Writing the state. Reading it: state_reader.cpp, from domain_xml.cpp.
 #include "domain/state.h"
 
+#include "ap/queue_list.h"
 #include "domain/printable.h"
 
 #include <algorithm>
@@ -24,69 +25,22 @@ constexpr std::size_t readable = std::size_t{128} * 1024;
 // Of each child: libvirt puts it on a line of its own, six blanks in, and prefixes its start and end tags.
 constexpr std::size_t formatting = 1 + 6 + 2 * (state_key.size() + 1);
 
-/// Numbers from `first` to `last`, as they stand in a list: three or more as a range.
-template <typename Text, typename Action>
-void each_item(unsigned first, unsigned last, Text text, Action action) {
-    if (last - first >= 2) {
-        action(text(first) + '-' + text(last));
-        return;
-    }
-    for (unsigned number = first; number <= last; ++number)
-        action(text(number));
-}
-
-/// Calls `action` with the first and last number of each run of `numbers`, which are sorted.
-template <typename Numbers, typename Action>
-void each_run(const Numbers& numbers, Action action) {
-    for (std::size_t i = 0; i < numbers.size();) {
-        const std::size_t first = i++;
-        while (i < numbers.size() && numbers[i] == numbers[i - 1] + 1)
-            ++i;
-        action(numbers[first], numbers[i - 1]);
-    }
-}
-
-void append(std::string& list, std::string_view item) {
-    if (!list.empty()) list += ' ';
-    list += item;
-}
-
-/// `05.0004 05.0047 06-08.0000-00ff`; `queues` are sorted.
-std::string queue_list(const std::vector<Apqn>& queues) {
-    struct Adapter {
-        unsigned apid;
-        std::vector<std::uint8_t> domains;
-    };
-    std::string list;
-    std::vector<Adapter> alike;  // adapters in a row with the same domains
-    const auto flush = [&] {
-        if (alike.empty()) return;
-        each_item(alike.front().apid, alike.back().apid, adapter_text, [&](const std::string& adapters) {
-            each_run(alike.front().domains, [&](unsigned first, unsigned last) {
-                each_item(first, last, domain_text,
-                          [&](const std::string& domains) { append(list, adapters + '.' + domains); });
-            });
-        });
-        alike.clear();
-    };
-    for (std::size_t i = 0; i < queues.size();) {
-        Adapter adapter{queues[i].apid(), {}};
-        for (; i < queues.size() && queues[i].apid() == adapter.apid; ++i)
-            adapter.domains.push_back(queues[i].apqi());
-        if (!alike.empty() &&
-            (adapter.apid != alike.back().apid + 1 || adapter.domains != alike.front().domains))
-            flush();
-        alike.push_back(std::move(adapter));
-    }
-    flush();
-    return list;
-}
-
 std::string domain_list(const Mask& domains) {
     std::string list;
-    each_run(domains.bits(), [&](unsigned first, unsigned last) {
-        each_item(first, last, domain_text, [&](const std::string& item) { append(list, item); });
-    });
+    for (unsigned first = 0; first < ap_devices;) {
+        if (!domains.test(first)) {
+            ++first;
+            continue;
+        }
+        unsigned last = first;
+        while (domains.test(last + 1))
+            ++last;
+        // As in lists of queues, two in a row are no range.
+        if (last == first + 1) last = first;
+        list += fmt::format("{}{}{}", list.empty() ? "" : " ", domain_text(first),
+                            last == first ? "" : '-' + domain_text(last));
+        first = last + 1;
+    }
     return list;
 }
 
@@ -220,7 +174,7 @@ class Writer {
         std::size_t size = 0;
         for (const auto& group : groups) {
             const auto made = element("queues", fmt::format(" tapq=\"0x{:016x}\"", group.value.value()),
-                                      queue_list(group.queues));
+                                      queue_list_text(group.queues));
             size += formatted(made);
             each += made;
         }
@@ -230,12 +184,12 @@ class Writer {
             for (const auto& queue : queues) {
                 if (queue.hwinfo) values.push_back(queue.hwinfo->value());
             }
-            packed = element("hwinfo", fmt::format(" queues=\"{}\"", queue_list(known)), base64(values));
+            packed = element("hwinfo", fmt::format(" queues=\"{}\"", queue_list_text(known)), base64(values));
         }
         const bool pack = !packed.empty() && formatted(packed) < size;
         used_ += pack ? formatted(packed) : size;
         children_ += pack ? packed : each;
-        if (!unknown.empty()) add("queues", "", queue_list(unknown));
+        if (!unknown.empty()) add("queues", "", queue_list_text(unknown));
     }
 
     void add_keys(const std::vector<GuestQueue>& queues) {
@@ -265,7 +219,7 @@ class Writer {
         std::vector<std::string> made(groups.size());
         for (const auto i : order) {
             auto text = element("master-keys", fmt::format(" registers=\"{}\"", groups[i].value),
-                                queue_list(groups[i].queues));
+                                queue_list_text(groups[i].queues));
             if (used_ + formatted(text) > room) continue;
             used_ += formatted(text);
             made[i] = std::move(text);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "domain/state_reader.h"
 
+#include "ap/queue_list.h"
 #include "domain/printable.h"
 
 #include <algorithm>
@@ -32,42 +33,24 @@ void each_word(std::string_view text, Action action) {
     }
 }
 
-/// `NN` or `NN-NN`, the second not below the first.
-template <typename Parse>
-std::optional<std::pair<unsigned, unsigned>> parse_range(std::string_view text, Parse parse) {
+/// `YYYY` or `YYYY-YYYY`, the second not below the first.
+std::optional<std::pair<unsigned, unsigned>> parse_domains(std::string_view text) {
     const auto hyphen = text.find('-');
-    const auto first = parse(text.substr(0, hyphen));
-    if (!first) return {};
-    if (hyphen == std::string_view::npos) return std::pair<unsigned, unsigned>{*first, *first};
-    const auto last = parse(text.substr(hyphen + 1));
-    if (!last || *last < *first) return {};
+    const auto first = parse_domain(text.substr(0, hyphen));
+    const auto last = hyphen == std::string_view::npos ? first : parse_domain(text.substr(hyphen + 1));
+    if (!first || !last || *last < *first) return {};
     return std::pair<unsigned, unsigned>{*first, *last};
 }
 
-/// The queues of a list in the order in which they stand; `seen` are those that may not come again. Since
-/// they may not, a list of ranges gives no more than there are queues.
+/// The queues of a list, of which none may be in `seen`.
 std::vector<Apqn> parse_queues(std::string_view text, std::bitset<ap_queues>& seen) {
-    std::vector<Apqn> queues;
-    each_word(text, [&](std::string_view item) {
-        const auto point = item.find('.');
-        const auto adapters = parse_range(item.substr(0, point), parse_adapter);
-        const auto domains = point == std::string_view::npos
-                                 ? std::nullopt
-                                 : parse_range(item.substr(point + 1), parse_domain);
-        if (!adapters || !domains)
-            refuse("\"{}\" in a list of queues; expected XX.YYYY, or ascending ranges: 05-07.0004-0047",
-                   printable(item));
-        for (auto apid = adapters->first; apid <= adapters->second; ++apid) {
-            for (auto apqi = domains->first; apqi <= domains->second; ++apqi) {
-                const Apqn apqn{static_cast<std::uint8_t>(apid), static_cast<std::uint8_t>(apqi)};
-                if (seen.test(apqn.number())) refuse("queue {} twice; expected each once", apqn.to_string());
-                seen.set(apqn.number());
-                queues.push_back(apqn);
-            }
-        }
-    });
-    if (queues.empty()) refuse("a list of queues with nothing in it; expected at least one queue");
-    return queues;
+    auto list = parse_queue_list(text, seen);
+    if (list.bad_item)
+        refuse("\"{}\" in a list of queues; expected XX.YYYY, or ascending ranges: 05-07.0004-0047",
+               printable(*list.bad_item));
+    if (list.twice) refuse("queue {} twice; expected each once", list.twice->to_string());
+    if (list.queues.empty()) refuse("a list of queues with nothing in it; expected at least one queue");
+    return std::move(list.queues);
 }
 
 std::optional<std::uint64_t> parse_tapq(std::string_view text) {
@@ -235,7 +218,7 @@ void StateReader::end_hwinfo() {
 void StateReader::end_control_domains() {
     control_domains_.emplace();
     each_word(text_, [&](std::string_view item) {
-        const auto range = parse_range(item, parse_domain);
+        const auto range = parse_domains(item);
         if (!range)
             refuse("\"{}\" in <control-domains>; expected YYYY, or an ascending range: 0004-0047",
                    printable(item));
