@@ -15,7 +15,7 @@ rm -f "$prefix.log"
 failed=0
 for file in bin/vfioap-check bin/vfioapctl \
     share/man/man1/vfioap-check.1 share/man/man1/vfioapctl.1 \
-    share/man/man5/vfioap-{keys,snapshot,state}.5 share/man/man7/vfioap-rules.7 \
+    share/man/man5/vfioap-{keys,snapshot,state}.5 share/man/man5/vfioap.conf.5 share/man/man7/vfioap-rules.7 \
     share/bash-completion/completions/vfioap-check share/bash-completion/completions/vfioapctl \
     share/vfioap/vfioap-{report,snapshot,status}.schema.json share/vfioap/vfioap-domain.rng \
     share/doc/vfioap/README.md share/doc/vfioap/LICENSE; do
