@@ -5,6 +5,7 @@
 usage: manual_check.py rules MANUALS LIST-RULES
        manual_check.py options MANUALS COMPLETION PROGRAM...
        manual_check.py snapshot MANUALS SCHEMA
+       manual_check.py state MANUALS RELAX-NG
 """
 import json
 import pathlib
@@ -116,8 +117,17 @@ def check_snapshot(manuals, schema_file):
         yield f"{name}: " + ("not in the manual" if name in members else "not in the schema")
 
 
+def check_state(manuals, grammar):
+    named = {name for name, _ in entries(manuals / "vfioap-state.5")}
+    text = pathlib.Path(grammar).read_text()
+    root = set(re.findall(r'<attribute name="([\w-]+)"', text[:text.index("</start>")]))
+    elements = set(re.findall(r'<element name="([\w-]+)"', text)) - {"config"}
+    for name in sorted((root | elements) ^ named):
+        yield f"{name}: " + ("not in the grammar" if name in named else "not in the manual")
+
+
 def main(what, manuals, *rest):
-    checks = {"rules": check_rules, "options": check_options, "snapshot": check_snapshot}
+    checks = {"rules": check_rules, "options": check_options, "snapshot": check_snapshot, "state": check_state}
     failures = list(checks[what](pathlib.Path(manuals), *rest))
     print("\n".join(failures) or "the manual is right")
     return 1 if failures else 0
