@@ -2,6 +2,7 @@
 #include "cli/guest_argument.h"
 
 #include "cli/libvirt_guest.h"
+#include "compat/state.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,16 +17,6 @@ bool names_file(const std::string& argument) {
 }
 
 }  // namespace
-
-Guest guest_of(const DomainXml& domain) {
-    Guest guest;
-    guest.name = domain.name;
-    guest.uuid = domain.uuid;
-    guest.secure_execution = domain.secure_execution;
-    for (const auto& hostdev : domain.vfio_ap)
-        guest.mdevs.push_back(hostdev.mdev);
-    return guest;
-}
 
 Guest load_guest(const std::string& argument, const std::string& uri) {
     if (argument == "-") return guest_of(load_domain_xml(STDIN_FILENO, "standard input"));

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "compat/check.h"
-#include "domain/domain_xml.h"
 
 #include <string>
 
@@ -13,8 +12,5 @@ namespace vfioap {
 /// existing file: a file; anything else: a domain's name or UUID, asked from libvirt at `uri`. Throws
 /// SystemError, InputError.
 Guest load_guest(const std::string& argument, const std::string& uri);
-
-/// The guest that a domain describes.
-Guest guest_of(const DomainXml& domain);
 
 }  // namespace vfioap

@@ -81,9 +81,16 @@ class Check {
     void choose_mode() {
         const bool destination_migrates = destination_.kernel_migrates().value_or(false);
         report_.mode = options_.mode;
-        if (options_.mode == Mode::automatic) {
+        if (options_.mode == Mode::automatic && source_.mode) {
+            report_.mode = *source_.mode;
+            report_.mode_reason =
+                native() ? "the guest comes with its device" : "the guest comes without its device";
+        } else if (options_.mode == Mode::automatic) {
             std::string obstacle;
-            if (!source_.kernel_migrates.value_or(false)) {
+            if (!source_.kernel_migrates) {
+                obstacle = fmt::format("the kernel of {} is not known to migrate a vfio-ap device",
+                                       source_.host.name);
+            } else if (!*source_.kernel_migrates) {
                 obstacle = fmt::format("the kernel of {} cannot migrate a vfio-ap device", source_.host.name);
             } else if (!destination_migrates) {
                 obstacle = fmt::format("the kernel of {} cannot migrate a vfio-ap device", destination_.name);
@@ -687,8 +694,9 @@ class Check {
         bool incompatible = false;
         for (const auto& finding : findings()) {
             if (finding.severity != Severity::error) continue;
-            const bool unknown =
-                finding.rule == RuleId::host_unreadable || finding.rule == RuleId::config_truncated;
+            const bool unknown = finding.rule == RuleId::host_unreadable ||
+                                 finding.rule == RuleId::config_truncated ||
+                                 finding.rule == RuleId::guest_state_missing;
             (unknown ? undetermined : incompatible) = true;
         }
         report_.verdict = incompatible   ? Verdict::incompatible

@@ -35,7 +35,9 @@ struct Source {
     bool has_migratable = false;          ///< its mdevs have the attribute of patch version v1
     std::optional<bool> mdev_migratable;  ///< the value of that attribute
     bool secure_execution = false;        ///< the host is itself a Secure Execution guest
-    std::vector<Finding> findings;        ///< what was found wrong while it was described
+    /// How the guest is on its way already; decides where no mode is asked for.
+    std::optional<Mode> mode;
+    std::vector<Finding> findings;  ///< what was found wrong while it was described
 };
 
 struct CheckOptions {

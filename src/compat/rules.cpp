@@ -13,7 +13,7 @@ constexpr auto warning = Severity::warning;
 constexpr auto info = Severity::info;
 constexpr std::optional<Severity> silent{};
 
-constexpr std::array<Rule, 37> table{{
+constexpr std::array<Rule, 38> table{{
     {RuleId::guest_no_vfio_ap, "guest.no-vfio-ap", info, info, "the guest has a vfio-ap device",
      "Without crypto devices there is nothing here that could stop the move."},
     {RuleId::guest_multiple_vfio_ap, "guest.multiple-vfio-ap", error, error,
@@ -22,6 +22,9 @@ constexpr std::array<Rule, 37> table{{
     {RuleId::guest_secure_execution, "guest.secure-execution", error, error,
      "the guest does not run in Secure Execution",
      "The memory of such a guest is encrypted, and its state cannot be saved."},
+    {RuleId::guest_state_missing, "guest.state-missing", error, error,
+     "the domain carries the guest's AP configuration",
+     "Nothing else tells the destination what the guest has on the source."},
     {RuleId::host_secure_execution, "host.secure-execution", error, error,
      "the host is not itself a Secure Execution guest",
      "The driver refuses to migrate from or to a Secure Execution guest."},

@@ -32,6 +32,7 @@ enum class RuleId : std::uint8_t {
     guest_no_vfio_ap,
     guest_multiple_vfio_ap,
     guest_secure_execution,
+    guest_state_missing,
     host_secure_execution,
     host_unreadable,
     kernel_no_vfio_ap,

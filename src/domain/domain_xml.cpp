@@ -3,6 +3,8 @@
 
 #include "ap/error.h"
 #include "domain/printable.h"
+#include "domain/state_reader.h"
+#include "domain/xml_attributes.h"
 
 #include <algorithm>
 #include <array>
@@ -61,6 +63,15 @@ class Place {
     unsigned column_ = 1;
 };
 
+/// What a document is to be.
+struct Document {
+    std::string_view expected;  ///< with its article
+    std::string_view end_tag;
+    bool state = false;  ///< a state element alone
+};
+constexpr Document domain_document{"a <domain> element", "</domain>"};
+constexpr Document state_document{"a <config> element", "</config>", true};
+
 [[noreturn]] void fail_at(std::string_view bytes, const std::string& origin, std::size_t offset,
                           std::string_view reason) {
     Place place{bytes};
@@ -73,32 +84,12 @@ class Place {
                      fmt::format("more than {} bytes; expected a domain XML document", domain_xml_max_bytes)};
 }
 
-/// Length of the UTF-8 character at the front of `text`, 0 where there is none: overlong forms, surrogates
-/// and numbers above U+10FFFF are none (RFC 3629, section 4).
-std::size_t utf8_length(std::string_view text) {
-    const auto byte = [text](std::size_t i) {
-        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-    };
-    const auto continues = [byte](std::size_t i) { return (byte(i) & 0xc0U) == 0x80; };
-    const unsigned lead = byte(0);
-    if (lead < 0x80) return 1;
-    if (lead >= 0xc2 && lead <= 0xdf) return continues(1) ? 2 : 0;
-    if (lead >= 0xe0 && lead <= 0xef) {
-        const bool valid = !(lead == 0xe0 && byte(1) < 0xa0) && !(lead == 0xed && byte(1) > 0x9f);
-        return valid && continues(1) && continues(2) ? 3 : 0;
-    }
-    if (lead >= 0xf0 && lead <= 0xf4) {
-        const bool valid = !(lead == 0xf0 && byte(1) < 0x90) && !(lead == 0xf4 && byte(1) > 0x8f);
-        return valid && continues(1) && continues(2) && continues(3) ? 4 : 0;
-    }
-    return 0;
-}
-
 /// What is asked of the bytes before libxml2 sees them: it would guess at encodings, and take hours over the
 /// attributes of one long tag.
 class Preflight {
   public:
-    Preflight(std::string_view bytes, const std::string& origin) : bytes_{bytes}, origin_{origin} {}
+    Preflight(std::string_view bytes, const std::string& origin, const Document& document)
+        : bytes_{bytes}, origin_{origin}, document_{document} {}
 
     void run() const {
         if (bytes_.size() > domain_xml_max_bytes) fail_size(origin_);
@@ -110,8 +101,9 @@ class Preflight {
         check_text();
         const auto first = bytes_.find_first_not_of(xml_blanks, start);
         if (first == std::string_view::npos)
-            fail(bytes_.size(), "nothing in it; expected a <domain> element");
-        if (bytes_[first] != '<') fail(first, "text that is not XML; expected a <domain> element");
+            fail(bytes_.size(), fmt::format("nothing in it; expected {}", document_.expected));
+        if (bytes_[first] != '<')
+            fail(first, fmt::format("text that is not XML; expected {}", document_.expected));
         check_attributes();
     }
 
@@ -181,29 +173,7 @@ class Preflight {
 
     std::string_view bytes_;
     const std::string& origin_;
-};
-
-/// Attributes as xmlSAXHandler::startElementNs gets them, five pointers each. Those of a namespace are not
-/// ours.
-class Attributes {
-  public:
-    Attributes(const xmlChar** fields, int count)
-        : fields_{fields}, count_{static_cast<std::size_t>(count)} {}
-
-    [[nodiscard]] std::optional<std::string_view> find(std::string_view name) const {
-        for (std::size_t i = 0; i < count_; ++i) {
-            const xmlChar** const field = fields_ + i * 5;
-            if (field[1] != nullptr || field[2] != nullptr || view(field[0]) != name) continue;
-            const auto* const value = reinterpret_cast<const char*>(field[3]);
-            return std::string_view{value, static_cast<std::size_t>(field[4] - field[3])};
-        }
-        return {};
-    }
-    [[nodiscard]] bool is(std::string_view name, std::string_view value) const { return find(name) == value; }
-
-  private:
-    const xmlChar** fields_;
-    std::size_t count_;
+    const Document& document_;
 };
 
 /// The elements that are known, by their place in the tree; all else is `other`, with all that is in it.
@@ -211,6 +181,9 @@ enum class Element : std::uint8_t {
     other,
     document,
     domain,
+    metadata,
+    state,
+    state_part,  // a child of it that is known
     name,
     uuid,
     os,
@@ -229,7 +202,8 @@ struct Step {
     std::string_view name;
     Element child;
 };
-constexpr std::array<Step, 12> steps{{{Element::document, "domain", Element::domain},
+constexpr std::array<Step, 13> steps{{{Element::document, "domain", Element::domain},
+                                      {Element::domain, "metadata", Element::metadata},
                                       {Element::domain, "name", Element::name},
                                       {Element::domain, "uuid", Element::uuid},
                                       {Element::domain, "os", Element::os},
@@ -246,8 +220,8 @@ constexpr std::array<Step, 12> steps{{{Element::document, "domain", Element::dom
 /// keeps what it throws, and the parser is told to stop at the next element.
 class Reader {
   public:
-    Reader(std::string_view bytes, const std::string& origin)
-        : bytes_{bytes}, origin_{origin}, place_{bytes} {}
+    Reader(std::string_view bytes, const std::string& origin, const Document& document)
+        : bytes_{bytes}, origin_{origin}, document_{document}, place_{bytes} {}
     Reader(const Reader&) = delete;
     Reader& operator=(const Reader&) = delete;
     Reader(Reader&&) = delete;
@@ -268,8 +242,8 @@ class Reader {
                                     int namespaces, const xmlChar**, int attributes, int,
                                     const xmlChar** fields) {
             get(self).guard([&] {
-                get(self).start(view(name), uri != nullptr, static_cast<std::size_t>(namespaces),
-                                Attributes{fields, attributes});
+                get(self).start(view(name), view(uri), static_cast<std::size_t>(namespaces),
+                                XmlAttributes{fields, attributes});
             });
         };
         handler.endElementNs = [](void* self, const xmlChar*, const xmlChar*, const xmlChar*) {
@@ -295,7 +269,9 @@ class Reader {
         // In one piece, since libxml2 starts an unfinished token from its beginning with each new piece.
         xmlParseChunk(parser_, bytes_.data(), static_cast<int>(bytes_.size()), 1);
         if (failure_) std::rethrow_exception(failure_);
-        if (!open_.empty() || !root_seen_) fail(bytes_.size(), "the document is cut off; expected </domain>");
+        if (!open_.empty() || !root_seen_)
+            fail(bytes_.size(), fmt::format("the document is cut off; expected {}", document_.end_tag));
+        if (document_.state) return std::move(result_);
         if (!name_) fail(root_, "a domain without a name; expected <name>");
         result_.name = std::move(*name_);
         result_.emulator = std::move(emulator_).value_or("");
@@ -358,7 +334,7 @@ class Reader {
             const bool at_end = bytes_.find_first_not_of(xml_blanks, here) == std::string_view::npos;
             if (at_end && (!root_seen_ || !open_.empty()))
                 fail(here, fmt::format("the document is cut off; expected {}",
-                                       root_seen_ ? "</domain>" : "a <domain> element"));
+                                       root_seen_ ? document_.end_tag : document_.expected));
             fail(here, fmt::format("not well-formed; expected an XML document (libxml2: {})",
                                    printable(error->message == nullptr ? "" : error->message, 200)));
         } catch (...) {
@@ -367,10 +343,12 @@ class Reader {
     }
 
     [[noreturn]] void refuse_document_type() const {
-        fail(tag_offset(), "a document type declaration; expected a <domain> element without one");
+        fail(tag_offset(),
+             fmt::format("a document type declaration; expected {} without one", document_.expected));
     }
 
-    void start(std::string_view name, bool foreign, std::size_t namespaces, const Attributes& attributes) {
+    void start(std::string_view name, std::string_view uri, std::size_t namespaces,
+               const XmlAttributes& attributes) {
         const auto tag = tag_offset();
         if (open_.size() >= domain_xml_max_depth)
             fail(tag, fmt::format("elements nested deeper than {}", domain_xml_max_depth));
@@ -378,27 +356,77 @@ class Reader {
         if (namespaces_ > domain_xml_max_attributes)
             fail(tag, fmt::format("more than {} namespaces declared", domain_xml_max_attributes));
 
-        auto element = Element::other;
-        if (!foreign) element = child(open_.empty() ? Element::document : open_.back().element, name);
+        const auto parent = open_.empty() ? Element::document : open_.back().element;
+        const auto element = document_.state && parent == Element::document ? check_state_root(name, uri, tag)
+                                                                            : child(parent, name, uri);
         if (open_.empty()) {
-            if (element != Element::domain)
+            if (element != Element::domain && !document_.state)
                 fail(tag, fmt::format("root element <{}>{}; expected <domain> without a namespace",
-                                      printable(name), foreign ? " of a namespace" : ""));
+                                      printable(name), uri.empty() ? "" : " of a namespace"));
             root_seen_ = true;
             root_ = tag;
+        }
+        if (element == Element::state || element == Element::state_part) {
+            open_.push_back({enter_state(element, name, tag, attributes), tag, namespaces});
+            return;
         }
         open_.push_back({enter(element, tag, attributes), tag, namespaces});
     }
 
-    static Element child(Element parent, std::string_view name) {
+    [[nodiscard]] Element child(Element parent, std::string_view name, std::string_view uri) const {
+        if (parent == Element::state) return uri == state_uri_ ? Element::state_part : Element::other;
+        if (!uri.empty()) {
+            const bool state = parent == Element::metadata && name == "config" && uri == state_namespace;
+            return state ? Element::state : Element::other;
+        }
         const auto* const step = std::find_if(steps.begin(), steps.end(), [parent, name](const Step& s) {
             return s.parent == parent && s.name == name;
         });
         return step == steps.end() ? Element::other : step->child;
     }
 
+    /// Of a state alone. libvirt gives it without its namespace.
+    Element check_state_root(std::string_view name, std::string_view uri, std::size_t tag) {
+        if (name != "config" || (!uri.empty() && uri != state_namespace))
+            fail(tag,
+                 fmt::format("root element <{}>{}; expected <config> of the namespace {}, or of none",
+                             printable(name), uri.empty() ? "" : " of another namespace", state_namespace));
+        state_uri_ = uri;
+        return Element::state;
+    }
+
+    /// Does what may find fault with the state; the first fault is kept, and what follows is passed over.
+    template <typename Action>
+    bool in_state(std::size_t tag, Action action) {
+        if (!result_.state_error.empty()) return false;
+        try {
+            if (offset() - state_offset_ > state_max_bytes)
+                throw StateProblem{fmt::format("a state of more than {} bytes", state_max_bytes)};
+            return action();
+        } catch (const StateProblem& problem) {
+            Place place{bytes_};
+            place.move_to(tag);
+            result_.state_error = fmt::format("{}: {}", place.to_string(), problem.what());
+            result_.state.reset();
+            return false;
+        }
+    }
+
+    Element enter_state(Element element, std::string_view name, std::size_t tag,
+                        const XmlAttributes& attributes) {
+        if (element == Element::state) state_offset_ = tag;
+        const bool known = in_state(tag, [&] {
+            if (element == Element::state_part) return state_->begin_part(name, attributes);
+            if (state_) throw StateProblem{"a second state; expected one"};
+            state_ = std::make_unique<StateReader>();
+            state_->begin(attributes);
+            return true;
+        });
+        return known ? element : Element::other;
+    }
+
     /// Takes what the element says of itself. Gives `other` where what is in it does not matter.
-    Element enter(Element element, std::size_t tag, const Attributes& attributes) {
+    Element enter(Element element, std::size_t tag, const XmlAttributes& attributes) {
         switch (element) {
             case Element::domain:
                 result_.type = value(attributes, "type", "type", tag).value_or("");
@@ -435,6 +463,9 @@ class Reader {
             case Element::alias:
                 if (!hostdev_.alias) hostdev_.alias = value(attributes, "name", "alias", tag);
                 return element;
+            case Element::metadata:
+            case Element::state:
+            case Element::state_part:
             case Element::os:
             case Element::devices:
             case Element::document:
@@ -444,7 +475,7 @@ class Reader {
         return element;
     }
 
-    void take_mdev(const Attributes& attributes, std::size_t tag) {
+    void take_mdev(const XmlAttributes& attributes, std::size_t tag) {
         const auto text = attributes.find("uuid");
         if (!text) fail(tag, "the address of a vfio-ap hostdev without a uuid; expected the UUID of an mdev");
         hostdev_.mdev = Uuid::parse(*text);
@@ -474,6 +505,18 @@ class Reader {
                     fail(closed.offset, "a vfio-ap hostdev without an mdev; expected <source><address uuid=");
                 result_.vfio_ap.push_back(
                     {std::move(*hostdev_.mdev), std::move(hostdev_.alias).value_or(""), hostdev_.line});
+                break;
+            case Element::state:
+                in_state(closed.offset, [&] {
+                    result_.state = state_->end();
+                    return true;
+                });
+                break;
+            case Element::state_part:
+                in_state(closed.offset, [&] {
+                    state_->end_part();
+                    return true;
+                });
                 break;
             default:
                 break;
@@ -509,6 +552,9 @@ class Reader {
                 return add(*uuid_, "uuid");
             case Element::emulator:
                 return add(*emulator_, "emulator");
+            case Element::state_part:
+                if (result_.state_error.empty()) state_->text(piece);
+                return;
             default:
                 return;
         }
@@ -517,20 +563,14 @@ class Reader {
     /// What is taken over may come to stand in a message, a log or a path.
     void check_value(std::string_view text, std::string_view what, std::size_t tag) const {
         if (text.size() > domain_xml_max_value) fail_long(what, tag);
-        for (std::size_t i = 0; i < text.size(); ++i) {
-            const auto byte = static_cast<unsigned char>(text[i]);
-            // U+0080 to U+009F are controls too: C2 80 to C2 9F.
-            const bool c1 =
-                byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-            if (byte < ' ' || byte == 0x7f || c1)
-                fail(tag, fmt::format("{} with a control character in it; expected one line of text", what));
-        }
+        if (has_control(text))
+            fail(tag, fmt::format("{} with a control character in it; expected one line of text", what));
     }
     [[noreturn]] void fail_long(std::string_view what, std::size_t tag) const {
         fail(tag, fmt::format("{} of more than {} bytes", what, domain_xml_max_value));
     }
 
-    [[nodiscard]] std::optional<std::string> value(const Attributes& attributes, std::string_view name,
+    [[nodiscard]] std::optional<std::string> value(const XmlAttributes& attributes, std::string_view name,
                                                    std::string_view what, std::size_t tag) const {
         const auto text = attributes.find(name);
         if (!text) return {};
@@ -540,6 +580,7 @@ class Reader {
 
     std::string_view bytes_;
     const std::string& origin_;
+    const Document& document_;
     Place place_;
     xmlParserCtxt* parser_ = nullptr;
     std::exception_ptr failure_;
@@ -553,6 +594,9 @@ class Reader {
     std::optional<std::string> uuid_;
     std::optional<std::string> emulator_;
     Hostdev hostdev_;
+    std::unique_ptr<StateReader> state_;  // most guests have none
+    std::string_view state_uri_ = state_namespace;
+    std::size_t state_offset_ = 0;
     DomainXml result_;
 };
 
@@ -575,8 +619,15 @@ class OpenFile {
 }  // namespace
 
 DomainXml parse_domain_xml(std::string_view bytes, const std::string& origin) {
-    Preflight{bytes, origin}.run();
-    return Reader{bytes, origin}.read();
+    Preflight{bytes, origin, domain_document}.run();
+    return Reader{bytes, origin, domain_document}.read();
+}
+
+DomainState parse_state(std::string_view bytes, const std::string& origin) {
+    Preflight{bytes, origin, state_document}.run();
+    auto result = Reader{bytes, origin, state_document}.read();
+    if (!result.state) throw InputError{origin, result.state_error};
+    return *std::move(result.state);
 }
 
 std::string read_domain_xml(int fd, const std::string& origin) {

@@ -3,15 +3,16 @@
 // user of a host may name a file, and the hook is fed what another host sent.
 //
 // Read are documents as libvirt prints them (live, inactive and migratable ones), UTF-8 only, with the root
-// <domain> in no namespace. Elements and attributes of other namespaces, comments, metadata and whatever else
-// is not named here may say what they like. No document type declaration is accepted, so there are no
-// entities to expand and nothing is ever fetched.
+// <domain> in no namespace. Elements and attributes of other namespaces, comments, other metadata and
+// whatever else is not named here may say what they like. No document type declaration is accepted, so there
+// are no entities to expand and nothing is ever fetched.
 //
 // Elements: libvirt, docs/formatdomain.rst; the default of hostdev/@mode, and that the first of several
 // <name>, <source> … counts, as libvirt 9.0 takes them.
 #pragma once
 
 #include "ap/uuid.h"
+#include "domain/state.h"
 
 #include <cstddef>
 #include <optional>
@@ -51,6 +52,11 @@ struct DomainXml {
     std::string emulator;                ///< path
     std::vector<VfioApHostdev> vfio_ap;  ///< in document order, as many as there are, doubles too
     bool secure_execution = false;       ///< launchSecurity/@type is `s390-pv`
+    /// `/domain/metadata/config` of state_namespace; empty where there is none, or none that can be read.
+    std::optional<DomainState> state{};
+    /// Why it cannot be read: `line N, column M: REASON`; empty where nothing is wrong. More than one is
+    /// wrong, too. The rest of the domain is as good as without it.
+    std::string state_error{};
     friend bool operator==(const DomainXml&, const DomainXml&) = default;
 };
 

@@ -2,8 +2,10 @@
 #include "service/service.h"
 
 #include "ap/error.h"
-#include "cli/guest_argument.h"
 #include "cli/libvirt_guest.h"
+#include "cli/program.h"
+#include "compat/state.h"
+#include "config/settings.h"
 #include "domain/domain_xml.h"
 #include "host/ap_config.h"
 #include "host/guest_matrix.h"
@@ -63,6 +65,14 @@ Guest guest_with(const Uuid& mdev) {
     guest.name = mdev.to_string();
     guest.mdevs = {mdev};
     return guest;
+}
+
+void complain(const std::string& message) {
+    warn("vfioapd", message);
+}
+
+std::string keys_file(const std::string& directory) {
+    return directory + "/known-keys.json";
 }
 
 Uuid parse_uuid(const std::string& text) {
@@ -150,6 +160,12 @@ Service::Service(ServiceOptions options)
       watch_{options_.sysfs_root, Clock::now()},
       gate_{*connection_, !options_.session},
       requests_{gate_, jobs_} {
+    if (!options_.state_directory.empty()) {
+        auto loaded = load_known_keys(keys_file(options_.state_directory));
+        if (!loaded.message.empty()) complain(loaded.message);
+        keys_ = std::move(loaded.keys);
+    }
+    load_files();
     inventory_ = watch_.inventory();
     manager_ = std::make_unique<ManagerObject>(*connection_, *this);
     update_mdevs();
@@ -176,11 +192,12 @@ Service::~Service() {
 
 int Service::run() {
     ::sd_notify(0, "READY=1");
+    look_for_keys();
     auto next_verdicts = Clock::now();
     while (!stop_) {
         const auto now = Clock::now();
         if (now >= watch_.next()) look_at_host(now);
-        if (now >= next_verdicts && !options_.destinations.empty()) {
+        if (now >= next_verdicts && !destinations_.empty()) {
             ask_for_verdicts();
             next_verdicts = now + verdicts_again;
         }
@@ -189,9 +206,9 @@ int Service::run() {
         }
         jobs_.run_one();
         close_migrations();
-        wait(!jobs_.empty()                  ? now
-             : options_.destinations.empty() ? watch_.next()
-                                             : std::min(watch_.next(), next_verdicts));
+        wait(!jobs_.empty()          ? now
+             : destinations_.empty() ? watch_.next()
+                                     : std::min(watch_.next(), next_verdicts));
     }
     ::sd_notify(0, "STOPPING=1");
     return 0;
@@ -217,6 +234,7 @@ void Service::wait(Clock::time_point until) {
     if (::poll(fds.data(), fds.size(), timeout) < 0) return;
     if (fds[1].revents != 0) {
         if (signals_.next() == SIGHUP) {
+            load_files();
             watch_.events_lost();
         } else {
             stop_ = true;
@@ -235,6 +253,11 @@ void Service::look_at_host(Clock::time_point now) {
     inventory_ = watch_.inventory();
     inventory_text_.clear();
     update_mdevs();
+    if (std::any_of(changes.begin(), changes.end(), [](const Change& change) {
+            return change.kind == ChangeKind::binding || change.kind == ChangeKind::queue;
+        })) {
+        look_for_keys();
+    }
     for (const auto& change : changes) {
         for (const auto& uuid : change.mdevs) {
             const auto found = mdevs_.find(uuid);
@@ -279,7 +302,10 @@ std::string Service::inventory_text() {
     const auto now = Clock::now();
     if (inventory_text_.empty() || now - inventory_text_time_ > full_again) {
         std::ostringstream text;
-        write_snapshot(text, root_.read_all(Depth::full), {});
+        auto inventory = root_.read_all(Depth::full);
+        remember_keys(inventory);
+        keys_.merge_into(inventory);
+        write_snapshot(text, inventory, {});
         inventory_text_ = std::move(text).str();
         inventory_text_time_ = now;
     }
@@ -293,11 +319,12 @@ Service::Verdict Service::check_xml(const std::string& domain_xml, const std::st
     given.done();
     limit("domain_xml", domain_xml.size(), most_xml);
     limit("source_snapshot", source_snapshot.size(), most_snapshot);
-    const auto guest = guest_of(parse_domain_xml(domain_xml, "domain_xml"));
-    if (source_snapshot.empty() && !guest.mdevs.empty())
-        throw CallError{"NoState", "the XML has no state of the guest, and there is no snapshot of its host"};
+    const auto domain = parse_domain_xml(domain_xml, "domain_xml");
+    const auto guest = guest_of(domain);
     Source source;
-    if (!source_snapshot.empty()) {
+    if (source_snapshot.empty()) {
+        source = describe_state(domain, false);
+    } else {
         std::istringstream in{source_snapshot};
         auto inventory = read_snapshot(in, "source_snapshot");
         inventory.location = "snapshot:";
@@ -307,7 +334,7 @@ Service::Verdict Service::check_xml(const std::string& domain_xml, const std::st
     std::vector<Apqn> queues;
     for (const auto& queue : source.configuration.queues)
         queues.push_back(queue.apqn);
-    return verdict_of(check(guest, source, root_.read_for(guest.mdevs.front(), queues), check_with));
+    return verdict_of(check(guest, source, read_for(guest.mdevs.front(), queues), check_with));
 }
 
 void Service::check_guest(const sdbus::IObject& object,
@@ -322,7 +349,7 @@ void Service::check_guest(const sdbus::IObject& object,
             given.done();
             limit("guest", guest.size(), 4096);
             // Who may only look is not told what is in any directory of this host.
-            const auto& known = options_.destinations;
+            const auto& known = destinations_;
             if (!options_.session && std::find(known.begin(), known.end(), destination) == known.end())
                 throw CallError{"NoSuchDestination",
                                 terminal_safe(destination.substr(0, 100)) + ": not a known destination"};
@@ -374,7 +401,7 @@ std::string Service::open_migration(const std::string& mdev, const std::string& 
         return std::move(source.configuration);
     };
     side.inventory = [this](const Uuid& uuid, const std::vector<Apqn>& queues) {
-        return std::make_shared<const Inventory>(root_.read_for(uuid, queues));
+        return std::make_shared<const Inventory>(read_for(uuid, queues));
     };
     if (write) {
         side.restore = [this](const Uuid& uuid, const MdevContents& contents,
@@ -401,34 +428,84 @@ void Service::forget_client(const std::string& name) {
     }
 }
 
+Inventory Service::read_for(const Uuid& mdev, const std::vector<Apqn>& queues) const {
+    auto inventory = root_.read_for(mdev, queues);
+    keys_.merge_into(inventory);
+    return inventory;
+}
+
+void Service::load_files() {
+    const auto loaded = load_settings(options_.config);
+    for (const auto& message : loaded.messages)
+        complain(message);
+    destinations_ = options_.destinations;
+    for (const auto& destination : loaded.settings.destinations) {
+        if (std::find(destinations_.begin(), destinations_.end(), destination) == destinations_.end())
+            destinations_.push_back(destination);
+    }
+    auto given = load_given_keys(options_.given_keys);
+    for (const auto& message : given.messages)
+        complain(message);
+    keys_.give(std::move(given.keys));
+    inventory_text_.clear();
+}
+
+void Service::look_for_keys() {
+    if (options_.state_directory.empty() || std::exchange(looking_for_keys_, true)) return;
+    worker_.add([this, root = options_.sysfs_root]() -> Worker::Finish {
+        std::shared_ptr<const Inventory> inventory;
+        std::string problem;
+        try {
+            inventory = std::make_shared<const Inventory>(SysfsRoot{root}.read_all(Depth::full));
+        } catch (const Error& error) {
+            problem = error.what();
+        }
+        return [this, inventory, problem] {
+            looking_for_keys_ = false;
+            if (inventory) remember_keys(*inventory);
+            if (!problem.empty()) complain(problem);
+        };
+    });
+}
+
+void Service::remember_keys(const Inventory& inventory) {
+    if (options_.state_directory.empty()) return;
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    if (!keys_.remember(inventory, now)) return;
+    try {
+        save_known_keys(keys_file(options_.state_directory), keys_);
+    } catch (const Error& error) {
+        complain(error.what());
+    }
+}
+
 void Service::ask_for_verdicts() {
     if (std::exchange(asking_for_verdicts_, true)) return;
     std::vector<Uuid> mdevs;
     for (const auto& mdev : inventory_->mdevs)
         mdevs.push_back(mdev.uuid);
-    worker_.add(
-        [this, mdevs = std::move(mdevs), root = options_.sysfs_root, destinations = options_.destinations] {
-            std::map<Uuid, std::map<std::string, std::string>> verdicts;
-            for (const auto& destination : destinations) {
-                try {
-                    const Host source{parse_host_location("local", root)};
-                    const Host target{parse_host_location(destination, root)};
-                    for (const auto& mdev : mdevs) {
-                        verdicts[mdev][destination] =
-                            to_text(check_between(guest_with(mdev), source, target, {}).verdict);
-                    }
-                } catch (const Error&) {
-                    for (const auto& mdev : mdevs)
-                        verdicts[mdev][destination] = to_text(vfioap::Verdict::undetermined);
+    worker_.add([this, mdevs = std::move(mdevs), root = options_.sysfs_root, destinations = destinations_] {
+        std::map<Uuid, std::map<std::string, std::string>> verdicts;
+        for (const auto& destination : destinations) {
+            try {
+                const Host source{parse_host_location("local", root)};
+                const Host target{parse_host_location(destination, root)};
+                for (const auto& mdev : mdevs) {
+                    verdicts[mdev][destination] =
+                        to_text(check_between(guest_with(mdev), source, target, {}).verdict);
                 }
+            } catch (const Error&) {
+                for (const auto& mdev : mdevs)
+                    verdicts[mdev][destination] = to_text(vfioap::Verdict::undetermined);
             }
-            return [this, verdicts] {
-                asking_for_verdicts_ = false;
-                if (verdicts == verdicts_) return;
-                verdicts_ = verdicts;
-                update_mdevs();
-            };
-        });
+        }
+        return [this, verdicts] {
+            asking_for_verdicts_ = false;
+            if (verdicts == verdicts_) return;
+            verdicts_ = verdicts;
+            update_mdevs();
+        };
+    });
 }
 
 CheckOptions Service::check_options(CallOptions& options) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cli/host_location.h"
+#include "host/known_keys.h"
 
 #include <chrono>
 #include <map>
@@ -27,7 +28,10 @@ struct ServiceOptions {
     std::string sysfs_root = "/sys";
     bool session = false;                   ///< on the session bus, for its own user, without polkit
     std::string uri = "qemu:///system";     ///< libvirt
-    std::vector<std::string> destinations;  ///< known ones, as on a command line
+    std::vector<std::string> destinations;  ///< known ones, as on a command line; more may be in the file
+    std::string config = "/etc/vfioap/vfioap.conf";
+    std::string state_directory;  ///< for master keys; empty: none are remembered
+    std::string given_keys = "/etc/vfioap/master-keys";
 };
 
 /// Of all objects only the manager, which lasts as long as the service.
@@ -121,6 +125,12 @@ class Service {
     void update_mdevs();
     [[nodiscard]] bool is_in_use(const Uuid& uuid) const;
     void ask_for_verdicts();
+    /// What the administrator wrote down: configuration and master keys.
+    void load_files();
+    /// Master keys of the queues that the host's own drivers have, while they can be seen.
+    void look_for_keys();
+    void remember_keys(const Inventory& inventory);
+    [[nodiscard]] Inventory read_for(const Uuid& mdev, const std::vector<Apqn>& queues) const;
     void forget_client(const std::string& name);
     void close_migrations();
 
@@ -138,6 +148,9 @@ class Service {
     Clock::time_point inventory_text_time_;
     std::map<Uuid, std::map<std::string, std::string>> verdicts_;
     bool asking_for_verdicts_ = false;
+    std::vector<std::string> destinations_;
+    KnownKeys keys_;
+    bool looking_for_keys_ = false;
     std::unique_ptr<ManagerObject> manager_;
     std::map<Uuid, std::unique_ptr<MdevObject>> mdevs_;
     std::map<std::string, std::shared_ptr<MigrationObject>> migrations_;  // by path

@@ -4,6 +4,7 @@
 #include "cli/host_location.h"
 #include "cli/program.h"
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -31,8 +32,15 @@ Command set_up(CLI::App& app) {
     app.add_option("-d,--destination", options->destinations,
                    "A known destination, where guests may go; may be given again")
         ->type_name("HOST");
+    app.add_option("--config", options->config, "Configuration (default: /etc/vfioap/vfioap.conf)")
+        ->type_name("FILE");
+    app.add_option("--state-directory", options->state_directory,
+                   "Where master keys are remembered (default: $STATE_DIRECTORY, else nowhere)")
+        ->type_name("DIR");
     return [options, root] {
         options->sysfs_root = local_sysfs_root(*root);
+        const char* const directory = ::secure_getenv("STATE_DIRECTORY");
+        if (options->state_directory.empty() && directory != nullptr) options->state_directory = directory;
         try {
             return Service{*options}.run();
         } catch (const sdbus::Error& error) {

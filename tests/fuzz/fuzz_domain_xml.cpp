@@ -59,6 +59,8 @@ std::string written(const DomainXml& domain) {
     if (domain.uuid) text += fmt::format("  <uuid>{}</uuid>\n", domain.uuid->to_string());
     text += fmt::format("  <os><type arch='{}' machine='{}'>hvm</type></os>\n", escaped(domain.arch),
                         escaped(domain.machine));
+    if (domain.state)
+        text += fmt::format("  <metadata>{}</metadata>\n", vfioap::state_element(*domain.state));
     if (domain.secure_execution) text += "  <launchSecurity type='s390-pv'/>\n";
     text += fmt::format("  <devices>\n    <emulator>{}</emulator>\n", escaped(domain.emulator));
     for (const auto& hostdev : domain.vfio_ap) {
@@ -117,6 +119,13 @@ void require_clean(std::string_view message, unsigned lines) {
     require(!message.empty());
 }
 
+void require_clean_state(const DomainXml& domain) {
+    const auto& error = domain.state_error;
+    require(error.size() < 500 &&
+            std::all_of(error.begin(), error.end(), [](char c) { return c >= ' ' && c <= '~'; }));
+    require(error.empty() || (!domain.state && error.starts_with("line ")));
+}
+
 }  // namespace
 
 // NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name
@@ -135,6 +144,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     // What may follow a document changes nothing.
     require(vfioap::parse_domain_xml(std::string{bytes} + "\n<!-- -->\n", "longer") == domain);
 
+    require_clean_state(domain);
+    // What is not read cannot come back.
+    domain.state_error.clear();
     if (has_ampersand(domain)) return 0;
     auto again = vfioap::parse_domain_xml(written(domain), "again");
     without_lines(again);

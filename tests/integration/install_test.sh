@@ -15,9 +15,13 @@ rm -f "$prefix.log"
 failed=0
 for file in bin/vfioap-check bin/vfioapctl \
     share/man/man1/vfioap-check.1 share/man/man1/vfioapctl.1 \
-    share/man/man5/vfioap-snapshot.5 share/man/man5/vfioap-stream.5 share/man/man7/vfioap-rules.7 \
+    share/man/man5/vfioap-{keys,snapshot,state,stream}.5 share/man/man5/vfioap.conf.5 \
+    share/man/man7/vfioap-{dbus,rules}.7 share/man/man8/vfioapd.8 sbin/vfioapd \
+    share/dbus-1/system.d/org.vfioap1.conf share/dbus-1/system-services/org.vfioap1.service \
+    share/dbus-1/interfaces/org.vfioap1.{Manager,Mdev,Migration}.xml share/polkit-1/actions/org.vfioap1.policy \
+    lib/systemd/system/vfioapd.service \
     share/bash-completion/completions/vfioap-check share/bash-completion/completions/vfioapctl \
-    share/vfioap/vfioap-{report,snapshot,status,stream}.schema.json \
+    share/vfioap/vfioap-{report,snapshot,status,stream}.schema.json share/vfioap/vfioap-domain.rng \
     share/doc/vfioap/README.md share/doc/vfioap/LICENSE; do
     [[ -s $prefix/$file ]] || { echo "$file is missing"; failed=1; }
 done

@@ -7,6 +7,7 @@ usage: manual_check.py rules MANUALS LIST-RULES
        manual_check.py snapshot MANUALS SCHEMA
        manual_check.py stream MANUALS SCHEMA VFIOAPCTL
        manual_check.py dbus MANUALS INTROSPECTION-FILES SERVICE-SOURCES
+       manual_check.py state MANUALS RELAX-NG
 """
 import json
 import pathlib
@@ -193,9 +194,18 @@ def check_dbus(manuals, directory, source):
             yield f"{name}: an error that is not in the manual"
 
 
+def check_state(manuals, grammar):
+    named = {name for name, _ in entries(manuals / "vfioap-state.5")}
+    text = pathlib.Path(grammar).read_text()
+    root = set(re.findall(r'<attribute name="([\w-]+)"', text[:text.index("</start>")]))
+    elements = set(re.findall(r'<element name="([\w-]+)"', text)) - {"config"}
+    for name in sorted((root | elements) ^ named):
+        yield f"{name}: " + ("not in the grammar" if name in named else "not in the manual")
+
+
 def main(what, manuals, *rest):
     checks = {"rules": check_rules, "options": check_options, "snapshot": check_snapshot, "stream": check_stream,
-              "dbus": check_dbus}
+              "dbus": check_dbus, "state": check_state}
     failures = list(checks[what](pathlib.Path(manuals), *rest))
     print("\n".join(failures) or "the manual is right")
     return 1 if failures else 0

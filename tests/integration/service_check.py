@@ -3,7 +3,8 @@
 """vfioapd on a bus of the test's own, as its clients meet it.
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
-PART: calls, watch, migration, clients, lifetime, polkit, remote
+PART: calls, watch, migration, clients, lifetime, polkit, remote,
+files
 Exit 77: something that the part needs is missing.
 """
 import json
@@ -202,9 +203,17 @@ def check_calls(programs):
                 expect(list(map(str, rules)) == list(dict.fromkeys(f["rule"] for f in told["findings"])), rules)
         plain = (programs.source / "xml/examples/guest-without-crypto.xml").read_text()
         expect(manager.CheckXml(plain, "", options())[0] == "compatible", "a guest without crypto")
+        verdict, rules, _ = manager.CheckXml(programs.guest, "", options())
+        expect(verdict != "compatible" and "guest.state-missing" in rules, (verdict, rules))
+        state = (f"<metadata><v:config xmlns:v='urn:vfioap:domain:1' mdev='{MDEV}' host='lpar-x' layout='l3'>"
+                 "<v:queues tapq='0x928000000e000000'>05.0004 05.0047</v:queues>"
+                 "<v:control-domains>0004</v:control-domains></v:config></metadata>")
+        verdict, rules, report = manager.CheckXml(programs.guest.replace("<devices>", state + "<devices>"), "",
+                                                  options(mode="detached"))
+        expect(json.loads(report)["source"]["name"] == "lpar-x", report)
+        expect(len(json.loads(report)["configuration"]["queues"]) == 2, report)
         # What nobody should send.
         for arguments, name in (
-                ((programs.guest, "", options()), "NoState"),
                 (("", programs.snapshot["lpar-b"], options()), "InvalidInput"),
                 (("<domain>", programs.snapshot["lpar-b"], options()), "InvalidInput"),
                 ((programs.guest, "{", options()), "InvalidInput"),
@@ -366,6 +375,41 @@ def check_migration(programs):
         bus.wait(lambda: any(m == "InterfacesRemoved" and a[0] == path for m, a, _ in removed))
         bus.object(manager.OpenMigration(MDEV, "source", options()), "Migration").Close()
         expect(bus.service.poll() is None, "the service has ended")
+
+
+def check_files(programs):
+    """The configuration, and master keys: remembered while they can be seen, given, kept over damage."""
+    with Bus(programs, host="z16-override") as bus:
+        directory = pathlib.Path(bus.directory)
+        config, keys = directory / "vfioap.conf", directory / "known-keys.json"
+        config.write_text(f"destinations = {programs.hosts / 'lpar-b.json'}\ncolour = blue\n")
+        bus.serve("--config", config, "--state-directory", directory)
+        bus.wait(keys.exists)
+        known = json.loads(keys.read_text())
+        expect(known["schema"] == "vfioap-known-keys/1" and keys.stat().st_mode & 0o777 == 0o600, known)
+        path = next(p for p in bus.bus.get_object(NAME, ROOT).GetManagedObjects(
+            dbus_interface="org.freedesktop.DBus.ObjectManager") if "/mdev/" in p)
+        bus.wait(lambda: str(programs.hosts / "lpar-b.json") in bus.get(path, "Mdev", "Verdicts"))
+        before = {q["apqn"]: q.get("mkvps") for q in json.loads(bus.manager().GetInventory())["queues"]}
+        shown = next(apqn for apqn, mkvps in before.items() if mkvps)
+        attribute = next(bus.root.glob(f"devices/ap/card*/{shown}/mkvps"))
+        # What cannot be seen any more is remembered, over a restart, too.
+        attribute.unlink()
+        config.write_text(f"destinations = {programs.hosts / 'lpar-a.json'}\n")
+        bus.service.send_signal(signal.SIGHUP)
+        bus.wait(lambda: list(bus.get(path, "Mdev", "Verdicts")) == [str(programs.hosts / "lpar-a.json")])
+        after = {q["apqn"]: q.get("mkvps") for q in json.loads(bus.manager().GetInventory())["queues"]}
+        expect(after[shown] == before[shown], f"{shown}: {after[shown]}")
+        bus.service.kill()
+        bus.service.wait()
+        expect(b"colour" in bus.service.stderr.read(), "an unknown key is not said")
+        keys.write_text(keys.read_text()[:-20])
+        bus.wait(lambda: not bus.bus.name_has_owner(NAME))
+        bus.serve("--config", config, "--state-directory", directory)
+        bus.wait(keys.exists)
+        bus.service.terminate()
+        expect(bus.service.wait(10) == 0 and b"known-keys.json.damaged" in bus.service.stderr.read(), "damage")
+        expect((directory / "known-keys.json.damaged").exists(), "the damaged file is gone")
 
 
 def descriptors(pid):
@@ -569,7 +613,7 @@ def check_remote(programs):
         del name
 
 
-PARTS = {"remote": check_remote, "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
+PARTS = {"files": check_files, "remote": check_remote, "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
          "lifetime": check_lifetime, "polkit": check_polkit}
 
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "support/move.h"
 
+#include "compat/state.h"
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -100,6 +102,7 @@ Inventory Move::right() const {
 }
 
 Report Move::report() const {
+    if (domain) return vfioap::check(guest_of(*domain), describe_state(*domain, true), right(), options);
     return check(guest, left(), right(), options);
 }
 

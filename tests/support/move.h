@@ -3,6 +3,7 @@
 #pragma once
 
 #include "compat/check.h"
+#include "domain/domain_xml.h"
 
 #include <functional>
 #include <optional>
@@ -47,6 +48,8 @@ struct Move {
     HostBuilder destination;  ///< without mdevs, nothing bound to vfio_ap
     Guest guest;
     CheckOptions options;
+    /// The destination is asked with nothing but this, as it is when the guest arrives there.
+    std::optional<DomainXml> domain;
     /// What no builder makes.
     std::function<void(Inventory&)> edit_source;
     std::function<void(Inventory&)> edit_destination;

@@ -3,6 +3,8 @@
 // expected comes from the kernel's documentation and from what the drivers of the patch versions log.
 #include "compat/check.h"
 
+#include "compat/state.h"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -192,6 +194,20 @@ std::map<World, Expected> natively(const Expected& expected) {
     return {{World::compare, expected}, {World::restore, expected}};
 }
 
+/// The domain as it stands at the destination, without a state.
+DomainXml domain_of(const Move& move) {
+    DomainXml domain;
+    domain.name = move.guest.name;
+    domain.vfio_ap = {{move.guest.mdevs.front(), "", 1}};
+    return domain;
+}
+
+DomainXml domain_with_state(const Move& move) {
+    auto domain = domain_of(move);
+    domain.state = state_of(move.left(), move.guest.mdevs.front());
+    return domain;
+}
+
 std::vector<Row> guest_and_host_rows() {
     return {
         {RuleId::guest_no_vfio_ap, "a guest without crypto", [](Move& move) { move.guest.mdevs.clear(); },
@@ -202,6 +218,22 @@ std::vector<Row> guest_and_host_rows() {
         {RuleId::guest_secure_execution, "a guest in Secure Execution",
          [](Move& move) { move.guest.secure_execution = true; }, nothing,
          everywhere({.host = Side::source, .virsh = refused("protected VMs are currently not migratable.")})},
+        {RuleId::guest_state_missing, "a guest without a state",
+         [](Move& move) { move.domain = domain_of(move); },
+         [](Move& move) { move.domain = domain_with_state(move); },
+         everywhere({.host = Side::source, .verdict = Verdict::undetermined})},
+        {RuleId::guest_state_missing, "a state that cannot be read",
+         [](Move& move) {
+             move.domain = domain_of(move);
+             move.domain->state_error = "line 7, column 5: a second state; expected one";
+         },
+         nothing, everywhere({.host = Side::source, .verdict = Verdict::undetermined})},
+        {RuleId::guest_state_missing, "a state of another mdev",
+         [](Move& move) {
+             move.domain = domain_with_state(move);
+             move.domain->state->mdev = test::uuid(test::neighbour_mdev);
+         },
+         nothing, everywhere({.host = Side::source, .verdict = Verdict::undetermined})},
         {RuleId::host_secure_execution,
          "the destination is itself a guest in Secure Execution",
          [](Move& move) { move.edit_destination = [](Inventory& host) { host.prot_virt_guest = true; }; },
