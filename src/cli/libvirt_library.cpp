@@ -40,6 +40,7 @@ Libvirt load_libvirt(const char* library) {
     need(handle, libvirt.open, "virConnectOpen");
     need(handle, libvirt.open_read_only, "virConnectOpenReadOnly");
     need(handle, libvirt.close, "virConnectClose");
+    need(handle, libvirt.is_alive, "virConnectIsAlive");
     need(handle, libvirt.set_keep_alive, "virConnectSetKeepAlive");
     need(handle, libvirt.register_close_callback, "virConnectRegisterCloseCallback");
     need(handle, libvirt.unregister_close_callback, "virConnectUnregisterCloseCallback");

@@ -21,6 +21,7 @@ struct Libvirt {
     decltype(&virConnectOpen) open = nullptr;
     decltype(&virConnectOpenReadOnly) open_read_only = nullptr;
     decltype(&virConnectClose) close = nullptr;
+    decltype(&virConnectIsAlive) is_alive = nullptr;
     decltype(&virConnectSetKeepAlive) set_keep_alive = nullptr;
     decltype(&virConnectRegisterCloseCallback) register_close_callback = nullptr;
     decltype(&virConnectUnregisterCloseCallback) unregister_close_callback = nullptr;
