@@ -14,6 +14,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -63,6 +65,21 @@ Guest guest_with(const Uuid& mdev) {
     guest.name = mdev.to_string();
     guest.mdevs = {mdev};
     return guest;
+}
+
+/// Libvirt's news for whoever reads the journal.
+void say(const std::string& text) {
+    fmt::print(stderr, "vfioapd: {}\n", text);
+}
+
+std::string name_of(const LibvirtGuest* guest) {
+    return guest == nullptr ? std::string{} : guest->name;
+}
+
+LibvirtLinkOptions libvirt_options(const std::string& uri) {
+    LibvirtLinkOptions options;
+    options.uri = uri;
+    return options;
 }
 
 Uuid parse_uuid(const std::string& text) {
@@ -149,7 +166,8 @@ Service::Service(ServiceOptions options)
       root_{options_.sysfs_root},
       watch_{options_.sysfs_root, Clock::now()},
       gate_{*connection_, !options_.session},
-      requests_{gate_, jobs_} {
+      requests_{gate_, jobs_},
+      libvirt_{libvirt_options(options_.uri)} {
     inventory_ = watch_.inventory();
     manager_ = std::make_unique<ManagerObject>(*connection_, *this);
     update_mdevs();
@@ -202,7 +220,8 @@ void Service::wait(Clock::time_point until) {
     std::vector<pollfd> fds{{data.fd, data.events, 0},
                             {signals_.fd(), POLLIN, 0},
                             {worker_.fd(), POLLIN, 0},
-                            {watch_.fd(), POLLIN, 0}};
+                            {watch_.fd(), POLLIN, 0},
+                            {libvirt_.fd(), POLLIN, 0}};
     const auto first_stream = fds.size();
     std::vector<std::shared_ptr<MigrationObject>> streams;
     for (const auto& [path, migration] : migrations_) {
@@ -224,6 +243,7 @@ void Service::wait(Clock::time_point until) {
     }
     if (fds[2].revents != 0) worker_.finish();
     if (fds[3].revents != 0) watch_.receive();
+    if (fds[4].revents != 0) hear_libvirt();
     for (std::size_t i = 0; i < streams.size(); ++i) {
         if (fds[first_stream + i].revents != 0) streams[i]->pump();
     }
@@ -240,6 +260,7 @@ void Service::look_at_host(Clock::time_point now) {
             const auto found = mdevs_.find(uuid);
             if (found == mdevs_.end()) continue;
             found->second->emitConfigurationChanged(std::string{change.rule}, change.detail);
+            keep_state(uuid);
         }
     }
 }
@@ -253,6 +274,7 @@ void Service::update_mdevs() {
         MdevState state;
         state.queues = texts_of(matrix.queues);
         state.control_domains = texts_of(matrix.control_domains);
+        state.guest = name_of(libvirt_.guest_of(mdev.uuid));
         if (const auto found = verdicts_.find(mdev.uuid); found != verdicts_.end())
             state.verdicts = found->second;
         auto& object = mdevs_[mdev.uuid];
@@ -262,7 +284,41 @@ void Service::update_mdevs() {
             object->update(std::move(state));
         } else {
             object = std::make_unique<MdevObject>(*connection_, mdev.uuid, std::move(state), in_use);
+            keep_state(mdev.uuid);
         }
+    }
+}
+
+void Service::hear_libvirt() {
+    const auto messages = libvirt_.take();
+    for (const auto& [uuid, object] : mdevs_) {
+        auto guest = name_of(libvirt_.guest_of(uuid));
+        if (guest == object->state().guest) continue;
+        auto state = object->state();
+        state.guest = std::move(guest);
+        object->update(std::move(state));
+    }
+    std::set<Uuid> mdevs;
+    for (const auto& message : messages) {
+        if (const auto* const disconnected = std::get_if<LibvirtDisconnected>(&message)) {
+            say("no libvirt: " + disconnected->reason);
+        } else if (const auto* const failed = std::get_if<LibvirtCallFailed>(&message)) {
+            say(fmt::format("guest {}: {}", failed->guest.to_string(), failed->reason));
+        } else if (const auto* const changed = std::get_if<GuestChanged>(&message)) {
+            mdevs.insert(changed->guest.mdevs.begin(), changed->guest.mdevs.end());
+        }
+    }
+    for (const auto& mdev : mdevs)
+        if (mdevs_.count(mdev) != 0) keep_state(mdev);
+}
+
+void Service::keep_state(const Uuid& mdev) {
+    const auto* const guest = libvirt_.guest_of(mdev);
+    if (!state_text_ || guest == nullptr || !guest->running) return;
+    try {
+        libvirt_.set_state(guest->uuid, state_text_(mdev));
+    } catch (const Error& error) {
+        say(error.what());
     }
 }
 

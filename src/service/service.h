@@ -5,6 +5,7 @@
 #include "cli/host_location.h"
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "service/gate.h"
 #include "service/host_watch.h"
 #include "service/jobs.h"
+#include "service/libvirt_link.h"
 #include "service/mdev_object.h"
 #include "service/migration_object.h"
 #include "service/requests.h"
@@ -86,6 +88,12 @@ class Service {
     Service(Service&&) = delete;
     Service& operator=(Service&&) = delete;
 
+    /// Makes the element for the metadata of the guest that has the mdev, as LibvirtLink::set_state() takes
+    /// it.
+    using StateText = std::function<std::string(const Uuid& mdev)>;
+    /// Has the state of running guests kept in their metadata. Without it, before run(), none is written.
+    void keep_states(StateText text) { state_text_ = std::move(text); }
+
     /// Until a signal asks it to end; then 0.
     int run();
 
@@ -120,6 +128,10 @@ class Service {
     void look_at_host(Clock::time_point now);
     void update_mdevs();
     [[nodiscard]] bool is_in_use(const Uuid& uuid) const;
+    void hear_libvirt();
+    /// At start, hot-plug and change of the configuration: the one place where a state is made. A guest that
+    /// has no mdev any more keeps what it has: the device may be away for a move.
+    void keep_state(const Uuid& mdev);
     void ask_for_verdicts();
     void forget_client(const std::string& name);
     void close_migrations();
@@ -145,6 +157,8 @@ class Service {
     unsigned next_migration_ = 1;
     bool stop_ = false;
     Worker worker_;
+    StateText state_text_;
+    LibvirtLink libvirt_;
 };
 
 }  // namespace vfioap
