@@ -3,87 +3,17 @@
 
 #include "ap/error.h"
 #include "ap/uuid.h"
+#include "cli/libvirt_library.h"
 #include "domain/printable.h"
 
 #include <cstdlib>
 #include <memory>
 #include <string_view>
 
-#include <dlfcn.h>
 #include <fmt/format.h>
-#include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
 
 namespace vfioap {
 namespace {
-
-/// The functions of libvirt that are needed, from a library that is loaded when it is. Linked, it would cost
-/// every run of a program 14 MB of memory and 15 ms of start, and most checks read a file or a snapshot.
-class Libvirt {
-  public:
-    explicit Libvirt(const char* library)
-        // Never closed: libvirt starts threads and registers handlers that must not outlive its code.
-        : handle_{::dlopen(library, RTLD_NOW | RTLD_LOCAL)} {
-        if (handle_ == nullptr) fail();
-        load(set_error_func, "virSetErrorFunc");
-        load(last_error, "virGetLastError");
-        load(open_read_only, "virConnectOpenReadOnly");
-        load(close, "virConnectClose");
-        load(lookup_by_uuid, "virDomainLookupByUUIDString");
-        load(lookup_by_name, "virDomainLookupByName");
-        load(list_all, "virConnectListAllDomains");
-        load(xml_desc, "virDomainGetXMLDesc");
-        load(free_domain, "virDomainFree");
-        load(set_xml_error_func, "xmlSetGenericErrorFunc", false);
-        // Otherwise libvirt prints each error to standard error, beside what is made of it here.
-        set_error_func(nullptr, [](void*, virErrorPtr) {});
-    }
-
-    decltype(&virSetErrorFunc) set_error_func = nullptr;
-    decltype(&virGetLastError) last_error = nullptr;
-    decltype(&virConnectOpenReadOnly) open_read_only = nullptr;
-    decltype(&virConnectClose) close = nullptr;
-    decltype(&virDomainLookupByUUIDString) lookup_by_uuid = nullptr;
-    decltype(&virDomainLookupByName) lookup_by_name = nullptr;
-    decltype(&virConnectListAllDomains) list_all = nullptr;
-    decltype(&virDomainGetXMLDesc) xml_desc = nullptr;
-    decltype(&virDomainFree) free_domain = nullptr;
-    /// Of libxml2, which libvirt's test driver lets print; null where libvirt does not bring it along.
-    void (*set_xml_error_func)(void*, void (*)(void*, const char*, ...)) = nullptr;
-
-  private:
-    template <typename Function>
-    void load(Function& function, const char* name, bool required = true) {
-        function = reinterpret_cast<Function>(::dlsym(handle_, name));
-        if (required && function == nullptr) fail();
-    }
-    [[noreturn]] static void fail() {
-        const char* const reason = ::dlerror();
-        throw Error{fmt::format("no libvirt to ask: cannot load its library: {}",
-                                printable(reason == nullptr ? "unknown error" : reason, 200))};
-    }
-
-    void* handle_;
-};
-
-void discard(void* /*context*/, const char* /*format*/, ...) {}
-
-/// Keeps libxml2 quiet while libvirt works, and lets it speak again to whoever else uses it.
-class QuietXml {
-  public:
-    explicit QuietXml(const Libvirt& libvirt) : libvirt_{libvirt} { set(discard); }
-    ~QuietXml() { set(nullptr); }
-    QuietXml(const QuietXml&) = delete;
-    QuietXml& operator=(const QuietXml&) = delete;
-    QuietXml(QuietXml&&) = delete;
-    QuietXml& operator=(QuietXml&&) = delete;
-
-  private:
-    void set(void (*function)(void*, const char*, ...)) const {
-        if (libvirt_.set_xml_error_func != nullptr) libvirt_.set_xml_error_func(nullptr, function);
-    }
-    const Libvirt& libvirt_;
-};
 
 /// One connection and what may be asked of it.
 class Connection {
@@ -150,13 +80,13 @@ class Connection {
 }  // namespace
 
 std::vector<std::string> all_domain_xml_from_libvirt(const std::string& uri) {
-    const Libvirt libvirt{libvirt_library};
+    const auto libvirt = load_libvirt();
     const QuietXml quiet{libvirt};
     return Connection{libvirt, uri}.all_domain_xml();
 }
 
 std::string domain_xml_from_libvirt(const std::string& uri, const std::string& guest, const char* library) {
-    const Libvirt libvirt{library};
+    const auto libvirt = load_libvirt(library);
     const QuietXml quiet{libvirt};
     return Connection{libvirt, uri}.domain_xml(guest);
 }

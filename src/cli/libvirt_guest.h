@@ -2,13 +2,12 @@
 // Asks libvirt for the domain XML of a guest that is named on the command line.
 #pragma once
 
+#include "cli/libvirt_library.h"
+
 #include <string>
 #include <vector>
 
 namespace vfioap {
-
-/// The library that is loaded for it, at the first call only.
-inline constexpr const char* libvirt_library = "libvirt.so.0";
 
 /// The XML of `guest`, a name or UUID, live where it runs, else as defined. The connection to `uri` (empty:
 /// libvirt's default) is read-only; nothing is changed. What looks like a UUID is looked up as one first, and

@@ -21,12 +21,13 @@ constexpr std::size_t piece = std::size_t{64} * 1024;
 }  // namespace
 
 MigrationObject::MigrationObject(sdbus::IConnection& connection, const std::string& path, Requests& requests,
-                                 std::string owner, std::shared_ptr<MigrationDevice> device,
+                                 std::string owner, std::shared_ptr<MigrationDevice> device, bool aborts_job,
                                  std::function<void()> close)
     : AdaptorInterfaces{connection, path},
       requests_{requests},
       owner_{std::move(owner)},
       device_{std::move(device)},
+      aborts_job_{aborts_job},
       close_{std::move(close)},
       buffer_(piece) {
     told_state_ = State();

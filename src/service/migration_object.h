@@ -20,7 +20,8 @@ class MigrationObject final
   public:
     /// `close`: has the object taken away soon, not at once.
     MigrationObject(sdbus::IConnection& connection, const std::string& path, Requests& requests,
-                    std::string owner, std::shared_ptr<MigrationDevice> device, std::function<void()> close);
+                    std::string owner, std::shared_ptr<MigrationDevice> device, bool aborts_job,
+                    std::function<void()> close);
     ~MigrationObject();
     MigrationObject(const MigrationObject&) = delete;
     MigrationObject& operator=(const MigrationObject&) = delete;
@@ -29,6 +30,8 @@ class MigrationObject final
 
     [[nodiscard]] const std::string& owner() const { return owner_; }
     [[nodiscard]] const MigrationDevice& device() const { return *device_; }
+    /// Libvirt's job with the guest is to be aborted when the configuration drifts.
+    [[nodiscard]] bool aborts_job() const { return aborts_job_; }
 
     /// This side's end of the stream, or -1; and what to wait for there, of poll(2).
     [[nodiscard]] int fd() const { return fd_; }
@@ -61,6 +64,7 @@ class MigrationObject final
     Requests& requests_;
     std::string owner_;
     std::shared_ptr<MigrationDevice> device_;
+    bool aborts_job_;
     std::function<void()> close_;
     int fd_ = -1;
     std::optional<SaveStream> saving_;

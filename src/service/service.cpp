@@ -16,6 +16,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -73,6 +75,16 @@ void complain(const std::string& message) {
 
 std::string keys_file(const std::string& directory) {
     return directory + "/known-keys.json";
+}
+
+std::string name_of(const LibvirtGuest* guest) {
+    return guest == nullptr ? std::string{} : guest->name;
+}
+
+LibvirtLinkOptions libvirt_options(const std::string& uri) {
+    LibvirtLinkOptions options;
+    options.uri = uri;
+    return options;
 }
 
 Uuid parse_uuid(const std::string& text) {
@@ -160,6 +172,7 @@ Service::Service(ServiceOptions options)
       watch_{options_.sysfs_root, Clock::now()},
       gate_{*connection_, !options_.session},
       requests_{gate_, jobs_} {
+    if (!options_.uri.empty()) libvirt_.emplace(libvirt_options(options_.uri));
     if (!options_.state_directory.empty()) {
         auto loaded = load_known_keys(keys_file(options_.state_directory));
         if (!loaded.message.empty()) complain(loaded.message);
@@ -219,7 +232,8 @@ void Service::wait(Clock::time_point until) {
     std::vector<pollfd> fds{{data.fd, data.events, 0},
                             {signals_.fd(), POLLIN, 0},
                             {worker_.fd(), POLLIN, 0},
-                            {watch_.fd(), POLLIN, 0}};
+                            {watch_.fd(), POLLIN, 0},
+                            {libvirt_ ? libvirt_->fd() : -1, POLLIN, 0}};
     const auto first_stream = fds.size();
     std::vector<std::shared_ptr<MigrationObject>> streams;
     for (const auto& [path, migration] : migrations_) {
@@ -242,6 +256,7 @@ void Service::wait(Clock::time_point until) {
     }
     if (fds[2].revents != 0) worker_.finish();
     if (fds[3].revents != 0) watch_.receive();
+    if (fds[4].revents != 0) hear_libvirt();
     for (std::size_t i = 0; i < streams.size(); ++i) {
         if (fds[first_stream + i].revents != 0) streams[i]->pump();
     }
@@ -263,6 +278,8 @@ void Service::look_at_host(Clock::time_point now) {
             const auto found = mdevs_.find(uuid);
             if (found == mdevs_.end()) continue;
             found->second->emitConfigurationChanged(std::string{change.rule}, change.detail);
+            keep_state(uuid);
+            abort_job(uuid);
         }
     }
 }
@@ -276,6 +293,7 @@ void Service::update_mdevs() {
         MdevState state;
         state.queues = texts_of(matrix.queues);
         state.control_domains = texts_of(matrix.control_domains);
+        state.guest = name_of(guest_of(mdev.uuid));
         if (const auto found = verdicts_.find(mdev.uuid); found != verdicts_.end())
             state.verdicts = found->second;
         auto& object = mdevs_[mdev.uuid];
@@ -285,8 +303,58 @@ void Service::update_mdevs() {
             object->update(std::move(state));
         } else {
             object = std::make_unique<MdevObject>(*connection_, mdev.uuid, std::move(state), in_use);
+            keep_state(mdev.uuid);
         }
     }
+}
+
+void Service::hear_libvirt() {
+    const auto messages = libvirt_->take();
+    for (const auto& [uuid, object] : mdevs_) {
+        auto guest = name_of(guest_of(uuid));
+        if (guest == object->state().guest) continue;
+        auto state = object->state();
+        state.guest = std::move(guest);
+        object->update(std::move(state));
+    }
+    std::set<Uuid> mdevs;
+    for (const auto& message : messages) {
+        if (const auto* const disconnected = std::get_if<LibvirtDisconnected>(&message)) {
+            complain("no libvirt: " + disconnected->reason);
+        } else if (const auto* const failed = std::get_if<LibvirtCallFailed>(&message)) {
+            complain(fmt::format("guest {}: {}", failed->guest.to_string(), failed->reason));
+        } else if (const auto* const changed = std::get_if<GuestChanged>(&message)) {
+            mdevs.insert(changed->guest.mdevs.begin(), changed->guest.mdevs.end());
+        }
+    }
+    for (const auto& mdev : mdevs)
+        if (mdevs_.count(mdev) != 0) keep_state(mdev);
+}
+
+const LibvirtGuest* Service::guest_of(const Uuid& mdev) const {
+    return libvirt_ ? libvirt_->guest_of(mdev) : nullptr;
+}
+
+void Service::keep_state(const Uuid& mdev) {
+    const auto* const guest = guest_of(mdev);
+    if (guest == nullptr || !guest->running) return;
+    try {
+        libvirt_->set_state(guest->uuid, state_metadata(state_of(read_for(mdev, {}), mdev)));
+    } catch (const Error& error) {
+        complain(error.what());
+    }
+}
+
+/// What moves is not what was judged.
+void Service::abort_job(const Uuid& mdev) {
+    const auto* const guest = guest_of(mdev);
+    const bool wanted = std::any_of(migrations_.begin(), migrations_.end(), [&](const auto& entry) {
+        return entry.second->aborts_job() && entry.second->device().options().mdev == mdev;
+    });
+    if (!wanted || guest == nullptr) return;
+    complain(
+        fmt::format("guest {}: its configuration changed during a migration, which is aborted", guest->name));
+    libvirt_->abort_job(guest->uuid);
 }
 
 /// Asked each time: the attribute takes locks that the driver needs, so that it is not for a timer.
@@ -320,7 +388,7 @@ Service::Verdict Service::check_xml(const std::string& domain_xml, const std::st
     limit("domain_xml", domain_xml.size(), most_xml);
     limit("source_snapshot", source_snapshot.size(), most_snapshot);
     const auto domain = parse_domain_xml(domain_xml, "domain_xml");
-    const auto guest = guest_of(domain);
+    const auto guest = vfioap::guest_of(domain);
     Source source;
     if (source_snapshot.empty()) {
         source = describe_state(domain, false);
@@ -348,25 +416,28 @@ void Service::check_guest(const sdbus::IObject& object,
             const auto check_with = check_options(given);
             given.done();
             limit("guest", guest.size(), 4096);
+            if (options_.uri.empty())
+                throw CallError{"NoLibvirt", "this service was started without libvirt"};
             // Who may only look is not told what is in any directory of this host.
             const auto& known = destinations_;
             if (!options_.session && std::find(known.begin(), known.end(), destination) == known.end())
                 throw CallError{"NoSuchDestination",
                                 terminal_safe(destination.substr(0, 100)) + ": not a known destination"};
-            worker_.add([uri = options_.uri, root = options_.sysfs_root, guest, destination, check_with,
-                         answer] {
-                std::optional<sdbus::Error> error;
-                Verdict verdict;
-                try {
-                    const auto found = guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
-                    const Host source{parse_host_location("local", root)};
-                    const Host target{parse_host_location(destination, root)};
-                    verdict = verdict_of(check_between(found, source, target, check_with));
-                } catch (...) {
-                    error = current_error();
-                }
-                return [answer, error, verdict] { answer(error ? &*error : nullptr, verdict.values()); };
-            });
+            worker_.add(
+                [uri = options_.uri, root = options_.sysfs_root, guest, destination, check_with, answer] {
+                    std::optional<sdbus::Error> error;
+                    Verdict verdict;
+                    try {
+                        const auto found =
+                            vfioap::guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
+                        const Host source{parse_host_location("local", root)};
+                        const Host target{parse_host_location(destination, root)};
+                        verdict = verdict_of(check_between(found, source, target, check_with));
+                    } catch (...) {
+                        error = current_error();
+                    }
+                    return [answer, error, verdict] { answer(error ? &*error : nullptr, verdict.values()); };
+                });
         });
 }
 
@@ -387,6 +458,9 @@ std::string Service::open_migration(const std::string& mdev, const std::string& 
     wanted.profile = *profile;
     wanted.states = {given.flag("p2p"), given.flag("pre_copy")};
     wanted.incoming = given.flag("incoming");
+    const bool abort_job = given.flag("abort_job");
+    if (abort_job && !libvirt_)
+        throw InputError{"option abort_job", "this service was started without libvirt"};
     const bool write = given.flag("write") || options_.sysfs_root != "/sys";
     given.done();
     if (migrations_.size() >= most_migrations)
@@ -411,8 +485,9 @@ std::string Service::open_migration(const std::string& mdev, const std::string& 
     }
     auto device = devices_.open(std::move(wanted), std::move(side));
     auto path = fmt::format("{}/migration/{}", bus::root_path, next_migration_++);
-    migrations_[path] = std::make_shared<MigrationObject>(
-        *connection_, path, requests_, owner, std::move(device), [this, path] { closing_.push_back(path); });
+    migrations_[path] =
+        std::make_shared<MigrationObject>(*connection_, path, requests_, owner, std::move(device), abort_job,
+                                          [this, path] { closing_.push_back(path); });
     return path;
 }
 

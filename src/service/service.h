@@ -6,6 +6,7 @@
 #include "host/known_keys.h"
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "service/gate.h"
 #include "service/host_watch.h"
 #include "service/jobs.h"
+#include "service/libvirt_link.h"
 #include "service/mdev_object.h"
 #include "service/migration_object.h"
 #include "service/requests.h"
@@ -27,7 +29,7 @@ namespace vfioap {
 struct ServiceOptions {
     std::string sysfs_root = "/sys";
     bool session = false;                   ///< on the session bus, for its own user, without polkit
-    std::string uri = "qemu:///system";     ///< libvirt
+    std::string uri = "qemu:///system";     ///< libvirt; empty: it is not asked
     std::vector<std::string> destinations;  ///< known ones, as on a command line; more may be in the file
     std::string config = "/etc/vfioap/vfioap.conf";
     std::string state_directory;  ///< for master keys; empty: none are remembered
@@ -124,6 +126,12 @@ class Service {
     void look_at_host(Clock::time_point now);
     void update_mdevs();
     [[nodiscard]] bool is_in_use(const Uuid& uuid) const;
+    void hear_libvirt();
+    /// At start, hot-plug and change of the configuration: the one place where a state is made. A guest that
+    /// has no mdev any more keeps what it has: the device may be away for a move.
+    void keep_state(const Uuid& mdev);
+    [[nodiscard]] const LibvirtGuest* guest_of(const Uuid& mdev) const;
+    void abort_job(const Uuid& mdev);
     void ask_for_verdicts();
     /// What the administrator wrote down: configuration and master keys.
     void load_files();
@@ -158,6 +166,7 @@ class Service {
     unsigned next_migration_ = 1;
     bool stop_ = false;
     Worker worker_;
+    std::optional<LibvirtLink> libvirt_;
 };
 
 }  // namespace vfioap

@@ -27,7 +27,8 @@ Command set_up(CLI::App& app) {
     app.add_option("--sysfs-root", *root, "The sysfs root to serve (default: $SYSFS_ROOT or /sys)")
         ->type_name("DIR");
     app.add_flag("--session", options->session, "Serve the session bus, for its own user, without polkit");
-    app.add_option("-c,--connect", options->uri, "libvirt to ask for guests (default: qemu:///system)")
+    app.add_option("-c,--connect", options->uri,
+                   "libvirt to ask for guests (default: qemu:///system; with --session none)")
         ->type_name("URI");
     app.add_option("-d,--destination", options->destinations,
                    "A known destination, where guests may go; may be given again")
@@ -37,7 +38,8 @@ Command set_up(CLI::App& app) {
     app.add_option("--state-directory", options->state_directory,
                    "Where master keys are remembered (default: $STATE_DIRECTORY, else nowhere)")
         ->type_name("DIR");
-    return [options, root] {
+    return [options, root, &app] {
+        if (options->session && app.count("--connect") == 0) options->uri.clear();
         options->sysfs_root = local_sysfs_root(*root);
         const char* const directory = ::secure_getenv("STATE_DIRECTORY");
         if (options->state_directory.empty() && directory != nullptr) options->state_directory = directory;

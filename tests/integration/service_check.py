@@ -4,7 +4,7 @@
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
 PART: calls, watch, migration, clients, lifetime, polkit, remote,
-files
+files, libvirt
 Exit 77: something that the part needs is missing.
 """
 import json
@@ -231,7 +231,8 @@ def check_calls(programs):
                                 ((MDEV[::-1].replace("-", "0")[:8] + MDEV[8:], "source", options()), "NoSuchMdev")):
             found = error_of(manager.OpenMigration, *arguments)
             expect(found == name, f"OpenMigration: {found} instead of {name}")
-        expect(error_of(manager.CheckGuest, "guest", "lpar-b", options()) is not None, "CheckGuest without libvirt")
+        expect(error_of(manager.CheckGuest, "guest", "lpar-b", options()) == "NoLibvirt", "CheckGuest")
+        expect(error_of(manager.OpenMigration, MDEV, "source", options(abort_job=True)) == "InvalidInput", "abort_job")
         expect("UnknownMethod" in error_of(manager.Explode), "an unknown method")
         expect("InvalidArgs" in error_of(lambda: manager.get_dbus_method("CheckXml")(dbus.Int32(1))), "wrong types")
         expect(error_of(lambda: bus.object(ROOT + "/mdev/nothing", "Mdev").get_dbus_method("X")()) is not None, "path")
@@ -375,6 +376,25 @@ def check_migration(programs):
         bus.wait(lambda: any(m == "InterfacesRemoved" and a[0] == path for m, a, _ in removed))
         bus.object(manager.OpenMigration(MDEV, "source", options()), "Migration").Close()
         expect(bus.service.poll() is None, "the service has ended")
+
+
+def check_libvirt(programs):
+    """Guests, by libvirt's test driver: which has the mdev, and whether it can go."""
+    with Bus(programs) as bus:
+        node = pathlib.Path(bus.directory, "node.xml")
+        node.write_text(f"<node>{programs.guest[programs.guest.index('<domain'):]}</node>")
+        destination = str(programs.hosts / "lpar-b.json")
+        bus.serve("-c", f"test://{node}", "-d", destination)
+        bus.wait(lambda: bus.get(MDEV_PATH, "Mdev", "Guest") == "guest1")
+        verdict, rules, report = bus.manager().CheckGuest("guest1", destination, options())
+        told = json.loads(subprocess.run(
+            [programs.check, "--format", "json", "-s", bus.root, "-d", destination, "-"], input=programs.guest,
+            capture_output=True, text=True, check=False).stdout)
+        expect(json.loads(report)["findings"] == told["findings"] and verdict == told["verdict"], "other findings")
+        expect(error_of(bus.manager().CheckGuest, "nobody", destination, options()) == "InvalidInput", "nobody")
+        bus.manager().OpenMigration(MDEV, "source", options(abort_job=True))
+        bus.service.terminate()
+        expect(bus.service.wait(20) == 0, "the end")
 
 
 def check_files(programs):
@@ -613,7 +633,7 @@ def check_remote(programs):
         del name
 
 
-PARTS = {"files": check_files, "remote": check_remote, "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
+PARTS = {"libvirt": check_libvirt, "files": check_files, "remote": check_remote, "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
          "lifetime": check_lifetime, "polkit": check_polkit}
 
 
