@@ -199,6 +199,7 @@ class LibvirtLink::Follower {
     void store(Wants::iterator wanted);
     void write(Wants::iterator wanted, Known& known);
     void later(Wants::iterator wanted, const std::string& reason);
+    void not_found(Wants::iterator wanted);
     [[nodiscard]] bool job_runs(virDomainPtr domain) const;
 
     std::optional<Uuid> uuid_of(virDomainPtr domain) const;
@@ -535,7 +536,7 @@ void LibvirtLink::Follower::store(Wants::iterator wanted) {
         return shared_->tell(LibvirtCallFailed{guest, "cannot store its state: it does not run", false});
     }
     const auto domain = lookup(connection_.get(), guest);
-    if (!domain) return later(wanted, last_error());
+    if (!domain) return not_found(wanted);
     const auto there = state_of(domain.get());
     if (!there) return later(wanted, last_error());
     if (same_metadata(*there, wanted->second.element)) {
@@ -560,7 +561,7 @@ void LibvirtLink::Follower::write(Wants::iterator wanted, Known& known) {
     const auto& element = wanted->second.element;
     if (!open_writer()) return later(wanted, last_error());
     const auto domain = lookup(writer_.get(), guest);
-    if (!domain) return later(wanted, last_error());
+    if (!domain) return not_found(wanted);
     known.write_again = Clock::now() + options_.between_writes;
     const int result = libvirt_.set_metadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
                                              element.empty() ? nullptr : element.c_str(), metadata_key,
@@ -576,6 +577,12 @@ void LibvirtLink::Follower::write(Wants::iterator wanted, Known& known) {
         return later(wanted, last_error());
     wants_.erase(wanted);
     shared_->tell(LibvirtCallFailed{guest, "cannot store its state: " + last_error(), false});
+}
+
+/// A guest that is gone needs no state, and that it is gone is told by an event.
+void LibvirtLink::Follower::not_found(Wants::iterator wanted) {
+    if (last_code() != VIR_ERR_NO_DOMAIN) return later(wanted, last_error());
+    wants_.erase(wanted);
 }
 
 void LibvirtLink::Follower::later(Wants::iterator wanted, const std::string& reason) {

@@ -3,13 +3,13 @@
 """vfioapd on a bus of the test's own, as its clients meet it.
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
-PART: calls, watch, migration, clients, lifetime, polkit, remote,
-files, libvirt
+PART: calls, watch, migration, clients, lifetime, polkit, remote, files, guests, libvirt
 Exit 77: something that the part needs is missing.
 """
 import json
 import os
 import pathlib
+import pwd
 import shutil
 import signal
 import subprocess
@@ -62,6 +62,8 @@ class Bus:
         self.root = pathlib.Path(self.directory, "sys")
         self.children = []
         self.arguments = list(arguments)
+        # One in the service itself: the host's own is none of a test's business.
+        self.libvirt = None
         subprocess.run([programs.control, "materialize", programs.hosts / f"{host}.json", self.root], check=True)
         kind = "system" if system else "session"
         config = pathlib.Path(self.directory, "bus.conf")
@@ -104,8 +106,9 @@ class Bus:
 
     def serve(self, *arguments):
         session = [] if self.system else ["--session"]
-        self.service = self.start(self.programs.service, *session, "--sysfs-root", self.root, *self.arguments,
-                                  *arguments, stderr=subprocess.PIPE)
+        libvirt = ["-c", self.libvirt] if self.libvirt else []
+        self.service = self.start(self.programs.service, *session, "--sysfs-root", self.root, *libvirt,
+                                  *self.arguments, *arguments, stderr=subprocess.PIPE)
         self.wait(lambda: self.bus.name_has_owner(NAME))
         return self.service
 
@@ -378,7 +381,7 @@ def check_migration(programs):
         expect(bus.service.poll() is None, "the service has ended")
 
 
-def check_libvirt(programs):
+def check_guests(programs):
     """Guests, by libvirt's test driver: which has the mdev, and whether it can go."""
     with Bus(programs) as bus:
         node = pathlib.Path(bus.directory, "node.xml")
@@ -633,7 +636,85 @@ def check_remote(programs):
         del name
 
 
-PARTS = {"libvirt": check_libvirt, "files": check_files, "remote": check_remote, "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
+class Libvirtd:
+    """A libvirtd of the test's own, with libvirt's test driver, and a virsh for whose life its domains last."""
+
+    def __init__(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="vfioap-test-"))
+        self.socket = self.directory / "run/libvirt/libvirt-sock"
+        self.uri = f"test+unix:///default?socket={self.socket}"
+        self.daemon = self.virsh = None
+
+    def __enter__(self):
+        return self
+
+    def start(self):
+        # As a user other than root it keeps to that user's directories; as root it would take the host's.
+        user = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
+        names = {"XDG_RUNTIME_DIR": "run", "XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "HOME": "."}
+        self.daemon = subprocess.Popen(
+            ["sh", "-c", 'mkdir -p "$XDG_RUNTIME_DIR" && exec libvirtd --pid-file "$HOME/pid"'],
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **{k: str(self.directory / v) for k, v in names.items()}},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
+
+    def run(self, command):
+        if self.virsh is None:
+            self.virsh = subprocess.Popen(["virsh", "-q", "-c", self.uri], stdin=subprocess.PIPE, text=True,
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.virsh.stdin.write(command + "\n")
+        self.virsh.stdin.flush()
+
+    def __exit__(self, *ignored):
+        for child in (self.virsh, self.daemon):
+            if child is not None:
+                child.kill()
+                child.wait()
+        shutil.rmtree(self.directory)
+
+
+def check_libvirt(programs):
+    if not shutil.which("libvirtd", path="/usr/sbin:/usr/bin") or not shutil.which("virsh"):
+        print("skipped: libvirtd or virsh is missing")
+        sys.exit(77)
+    with Libvirtd() as libvirtd, Bus(programs) as bus:
+        bus.libvirt = libvirtd.uri
+        service = bus.serve()
+        expect(b"vfioapd: no libvirt: cannot connect" in service.stderr.readline(), "without libvirtd")
+        expect(bus.get(MDEV_PATH, "Mdev", "Guest") == "", "a guest without libvirt")
+        properties = bus.record(MDEV_PATH, dbus.PROPERTIES_IFACE)
+        libvirtd.start()
+        bus.wait(libvirtd.socket.exists)
+        xml = pathlib.Path(bus.directory, "guest.xml")
+        xml.write_text(f"""<domain type='test'><name>linux1</name><memory>1048576</memory>
+            <os><type arch='i686'>hvm</type></os><devices><hostdev mode='subsystem' type='mdev' model='vfio-ap'>
+            <source><address uuid='{MDEV}'/></source></hostdev></devices></domain>""")
+        libvirtd.run(f"define {xml}")
+        bus.wait(lambda: properties)
+        libvirtd.run("start linux1")
+        libvirtd.run("destroy linux1")
+        libvirtd.run("undefine linux1")
+        bus.wait(lambda: bus.get(MDEV_PATH, "Mdev", "Guest") == "")
+        bus.wait(lambda: len(properties) == 2)
+        told = [str(a[1].get("Guest")) for m, a, _ in properties]
+        expect(told == ["linux1", ""], properties)
+        # A libvirtd that hangs holds up nobody, and the end of the service neither.
+        libvirtd.daemon.send_signal(signal.SIGSTOP)
+        begin = time.monotonic()
+        bus.manager().GetInventory()
+        service.terminate()
+        expect(service.wait(10) == 0, "SIGTERM while libvirtd hangs")
+        expect(time.monotonic() - begin < 5, f"{time.monotonic() - begin} s to end")
+        # The guest may have been gone before its state was there to be kept.
+        rest = [line for line in service.stderr.readlines() if not line.endswith(b"it does not run\n")]
+        expect(not rest, rest)
+
+
+PARTS = {"libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
+         "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
          "lifetime": check_lifetime, "polkit": check_polkit}
 
 
