@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "host/ap_config.h"
 
+#include "host/descriptor.h"
 #include "host/sysfs.h"
 
 #include <array>
@@ -15,24 +16,20 @@
 namespace vfioap {
 namespace {
 
-/// A descriptor of an attribute, closed with it.
+/// An open attribute.
 class Attribute {
   public:
     Attribute(const std::string& path, int flags)
-        : path_{path}, fd_{::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)} {
-        if (fd_ < 0) throw SystemError{"open", path, errno};
+        : path_{path}, file_{::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)} {
+        if (!file_.valid()) throw SystemError{"open", path, errno};
     }
-    ~Attribute() { ::close(fd_); }
-    Attribute(const Attribute&) = delete;
-    Attribute& operator=(const Attribute&) = delete;
-    Attribute(Attribute&&) = delete;
-    Attribute& operator=(Attribute&&) = delete;
 
     [[nodiscard]] std::string read() const {
         std::array<char, 1024> buffer{};
         std::size_t size = 0;
         while (size < buffer.size()) {
-            const auto got = ::pread(fd_, &buffer[size], buffer.size() - size, static_cast<off_t>(size));
+            const auto got =
+                ::pread(file_.get(), &buffer[size], buffer.size() - size, static_cast<off_t>(size));
             if (got < 0 && errno == EINTR) continue;
             if (got < 0) throw SystemError{"read", path_, errno};
             if (got == 0) break;
@@ -43,7 +40,7 @@ class Attribute {
     /// 0 or an errno. One write: an attribute takes no half of a value.
     [[nodiscard]] int write(const std::string& text) const {
         while (true) {
-            const auto written = ::pwrite(fd_, text.data(), text.size(), 0);
+            const auto written = ::pwrite(file_.get(), text.data(), text.size(), 0);
             if (written == static_cast<ssize_t>(text.size())) return 0;
             if (written >= 0) return EIO;
             if (errno != EINTR) return errno;
@@ -52,7 +49,7 @@ class Attribute {
 
   private:
     std::string path_;
-    int fd_;
+    Descriptor file_;
 };
 
 class ApConfig {

@@ -2,11 +2,11 @@
 #include "host/replace_file.h"
 
 #include "ap/error.h"
+#include "host/descriptor.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,24 +16,6 @@
 
 namespace vfioap {
 namespace {
-
-class Fd {
-  public:
-    explicit Fd(int fd) : fd_{fd} {}
-    ~Fd() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    Fd(const Fd&) = delete;
-    Fd& operator=(const Fd&) = delete;
-    Fd(Fd&&) = delete;
-    Fd& operator=(Fd&&) = delete;
-    [[nodiscard]] int get() const { return fd_; }
-    [[nodiscard]] bool valid() const { return fd_ >= 0; }
-    [[nodiscard]] bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
-
-  private:
-    int fd_;
-};
 
 bool write_all(int fd, std::string_view bytes) {
     while (!bytes.empty()) {
@@ -52,7 +34,7 @@ void replace_file(const std::string& path, std::string_view bytes, mode_t mode) 
     const std::string base = slash == std::string::npos ? path : path.substr(slash + 1);
     const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
     if (base.empty() || base == "." || base == "..") throw SystemError{"write", path, EISDIR};
-    const Fd directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    const Descriptor directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (!directory.valid()) throw SystemError{"write", path, errno};
 
     std::uint64_t random = 0;
@@ -60,8 +42,8 @@ void replace_file(const std::string& path, std::string_view bytes, mode_t mode) 
         throw SystemError{"name a temporary file for", path, errno};
     // The base is cut, for it may itself be as long as a name can be.
     const auto temporary = fmt::format(".{}.{:016x}", base.substr(0, 200), random);
-    Fd file{::openat(directory.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-                     mode)};
+    Descriptor file{::openat(directory.get(), temporary.c_str(),
+                             O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode)};
     if (!file.valid()) throw SystemError{"create", path, errno};
     const bool written = write_all(file.get(), bytes) && ::fsync(file.get()) == 0 && file.close();
     if (!written || ::renameat(directory.get(), temporary.c_str(), directory.get(), base.c_str()) != 0) {
@@ -75,7 +57,7 @@ void replace_file(const std::string& path, std::string_view bytes, mode_t mode) 
 
 std::optional<std::string> read_file(const std::string& path, std::size_t max_bytes) {
     // Non-blocking, for opening a pipe waits for a writer.
-    const Fd file{::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
     if (!file.valid() && errno == ENOENT) return {};
     if (!file.valid()) throw SystemError{"open", path, errno};
     struct stat status {};

@@ -3,6 +3,7 @@
 #include "host/snapshot.h"
 
 #include "ap/error.h"
+#include "host/descriptor.h"
 
 #include <algorithm>
 #include <array>
@@ -235,23 +236,6 @@ void write_member(std::ostream& out, const char* name, const Json& value) {
     out << ",\n  \"" << name << "\": " << dump(value);
 }
 
-class Fd {
-  public:
-    explicit Fd(int fd) : fd_{fd} {}
-    ~Fd() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    Fd(const Fd&) = delete;
-    Fd& operator=(const Fd&) = delete;
-    Fd(Fd&&) = delete;
-    Fd& operator=(Fd&&) = delete;
-    [[nodiscard]] int get() const { return fd_; }
-    [[nodiscard]] bool valid() const { return fd_ >= 0; }
-
-  private:
-    int fd_;
-};
-
 /// A stream buffer over a file descriptor that throws SystemError instead of hiding errno.
 class FdBuffer : public std::streambuf {
   public:
@@ -365,7 +349,7 @@ void save_snapshot(const std::string& path, const Inventory& inventory, std::str
     const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
     if (base.empty() || base == "." || base == "..") throw SystemError{"write", path, EISDIR};
 
-    const Fd directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    const Descriptor directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (!directory.valid()) throw SystemError{"write", path, errno};
 
     mode_t mode = 0644;
@@ -398,7 +382,7 @@ void save_snapshot(const std::string& path, const Inventory& inventory, std::str
 
 Inventory load_snapshot(const std::string& path) {
     // Non-blocking, for opening a pipe waits for a writer.
-    const Fd file{::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
     if (!file.valid()) throw SystemError{"open", path, errno};
     struct stat status {};
     if (::fstat(file.get(), &status) != 0) throw SystemError{"read", path, errno};

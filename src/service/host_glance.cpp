@@ -2,6 +2,7 @@
 #include "service/host_glance.h"
 
 #include "host/attributes.h"
+#include "host/descriptor.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -29,22 +30,6 @@ constexpr std::uint64_t absent = 1;
 int open_at(int directory, const char* path, int flags) {
     return ::openat(directory, path, flags | O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
-
-class Descriptor {
-  public:
-    explicit Descriptor(int fd) : fd_{fd} {}
-    ~Descriptor() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    Descriptor(Descriptor&&) = delete;
-    Descriptor& operator=(Descriptor&&) = delete;
-    [[nodiscard]] int get() const { return fd_; }
-
-  private:
-    int fd_;
-};
 
 /// Each step can be undone, so that texts which differ in one word never give the same number.
 std::uint64_t mix(std::uint64_t sum, std::uint64_t word) {
