@@ -38,6 +38,7 @@ using namespace std::chrono_literals;
 constexpr std::size_t most_xml = std::size_t{4} * 1024 * 1024;
 constexpr std::size_t most_snapshot = std::size_t{64} * 1024 * 1024;
 constexpr std::size_t most_migrations = 1024;
+constexpr int messages_at_once = 256;
 constexpr auto verdicts_again = 5s;
 constexpr auto full_again = 60s;
 
@@ -214,8 +215,8 @@ int Service::run() {
             ask_for_verdicts();
             next_verdicts = now + verdicts_again;
         }
-        // Everybody's messages, and then one job: a flood of one client does not keep the others out.
-        while (connection_->processPendingRequest()) {
+        // Some messages of everybody, and then one job: a flood of one client does not keep the others out.
+        for (int i = 0; i < messages_at_once && connection_->processPendingRequest(); ++i) {
         }
         jobs_.run_one();
         close_migrations();
