@@ -2,9 +2,13 @@
 #include "bench/allocations.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <new>
 
+#include <fmt/format.h>
 #include <malloc.h>
 
 namespace {
@@ -55,6 +59,23 @@ std::size_t most_allocated(const std::function<void()>& work) {
     most = allocated;
     work();
     return most - before;
+}
+
+std::optional<long> peak_of_run(const std::string& option, const std::string& argument) {
+    const auto program = std::filesystem::read_symlink("/proc/self/exe").string();
+    std::FILE* const run = ::popen(fmt::format("'{}' {} '{}'", program, option, argument).c_str(), "re");
+    if (run == nullptr) return {};
+    long peak = 0;
+    const bool told = std::fscanf(run, "%ld", &peak) == 1;  // NOLINT(cert-err34-c): written by tell_peak()
+    if (::pclose(run) != 0 || !told) return {};
+    return peak;
+}
+
+void tell_peak() {
+    std::ifstream status{"/proc/self/status"};
+    for (std::string line; std::getline(status, line);) {
+        if (line.starts_with("VmHWM:")) fmt::print("{}\n", std::stol(line.substr(6)));
+    }
 }
 
 }  // namespace vfioap::bench

@@ -20,8 +20,6 @@
 #include <benchmark/benchmark.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench/allocations.h"
@@ -226,25 +224,12 @@ void guest(benchmark::State& state) {
         benchmark::DoNotOptimize(root.read_for(mdev, {}));
 }
 
-/// Peak resident memory of a child that does `work`, in kilobytes.
-template <typename Work>
-long peak_of(Work work) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        work();
-        ::_exit(0);
-    }
-    rusage usage{};
-    ::wait4(child, nullptr, 0, &usage);
-    return usage.ru_maxrss;
-}
-
-/// A process of its own, since a child starts with the memory of its parent.
 void peak_memory(benchmark::State& state) {
     const auto& path = roots().get(256, 256);
     for (auto _ : state) {
-        state.counters["peak_KiB"] = static_cast<double>(
-            peak_of([&] { ::execl("/proc/self/exe", "bench", "--read-all", path.c_str(), nullptr); }));
+        const auto peak = bench::peak_of_run("--read-all", path);
+        if (!peak) state.SkipWithError("the child failed");
+        state.counters["peak_KiB"] = static_cast<double>(peak.value_or(0));
     }
 }
 
@@ -423,10 +408,14 @@ BENCHMARK(stream_memory)->Iterations(1)->Unit(benchmark::kMillisecond);
 int main(int argc, char** argv) {
     if (argc == 3 && std::string_view{argv[1]} == "--read-all") {
         const auto inventory = vfioap::SysfsRoot{argv[2]}.read_all(vfioap::Depth::full);
+        vfioap::bench::tell_peak();
         return inventory.queues.size() == vfioap::ap_queues ? 0 : 1;
     }
-    if (argc == 3 && std::string_view{argv[1]} == vfioap::bench::watch_option)
-        return vfioap::bench::watch(argv[2]);
+    if (argc == 3 && std::string_view{argv[1]} == vfioap::bench::watch_option) {
+        const int status = vfioap::bench::watch(argv[2]);
+        vfioap::bench::tell_peak();
+        return status;
+    }
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();

@@ -13,8 +13,6 @@
 
 #include <benchmark/benchmark.h>
 #include <dirent.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench/allocations.h"
@@ -138,20 +136,12 @@ void watch_change(benchmark::State& state) {
     if (!is_there) fs::rename(away, link);
 }
 
-/// In a process of its own, since a child starts with the memory of its parent.
 void watch_memory(benchmark::State& state) {
     const auto& path = roots().get(state);
     for (auto _ : state) {
-        const pid_t child = ::fork();
-        if (child == 0) {
-            ::execl("/proc/self/exe", "bench", bench::watch_option, path.c_str(), nullptr);
-            ::_exit(1);
-        }
-        rusage usage{};
-        int status = 0;
-        ::wait4(child, &status, 0, &usage);
-        if (status != 0) state.SkipWithError("the child failed");
-        state.counters["peak_KiB"] = static_cast<double>(usage.ru_maxrss);
+        const auto peak = bench::peak_of_run(bench::watch_option, path);
+        if (!peak) state.SkipWithError("the child failed");
+        state.counters["peak_KiB"] = static_cast<double>(peak.value_or(0));
     }
 }
 
