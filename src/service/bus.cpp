@@ -27,8 +27,35 @@ void emit_changed(sdbus::IObject& object, const std::string& interface,
 #endif
 }
 
-bool allows_interaction(const sdbus::Message& message) {
-    return sd_bus_message_get_allow_interactive_authorization(Opened::raw(message)) > 0;
+Sender sender_of(const sdbus::IObject& object) {
+    const auto describe = [](const sdbus::Message& message) {
+        return Sender{message.getSender(),
+                      sd_bus_message_get_allow_interactive_authorization(Opened::raw(message)) > 0};
+    };
+#if VFIOAP_SDBUS >= 2
+    const auto message = object.getCurrentlyProcessedMessage();
+    return message.isValid() ? describe(message) : Sender{};
+#else
+    const auto* const message = object.getCurrentlyProcessedMessage();
+    return message != nullptr ? describe(*message) : Sender{};
+#endif
+}
+
+void add_match(sdbus::IConnection& connection, const std::string& rule,
+               std::function<void(sdbus::Message&)> handler) {
+#if VFIOAP_SDBUS >= 2
+    connection.addMatch(rule, [handler = std::move(handler)](sdbus::Message message) { handler(message); });
+#else
+    connection.addMatch(rule, std::move(handler), sdbus::floating_slot);
+#endif
+}
+
+bool process_one(sdbus::IConnection& connection) {
+#if VFIOAP_SDBUS >= 2
+    return connection.processPendingEvent();
+#else
+    return connection.processPendingRequest();
+#endif
 }
 
 }  // namespace vfioap::bus

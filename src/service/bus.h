@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,6 +33,14 @@ using ServiceName = std::string;
 using ObjectPath = std::string;
 #endif
 
+/// What the callback of an asynchronous call is given for an error: something that is false without one, and
+/// has getMessage() with one.
+#if VFIOAP_SDBUS >= 2
+using ReplyError = std::optional<sdbus::Error>;
+#else
+using ReplyError = const sdbus::Error*;
+#endif
+
 /// An error reply.
 inline sdbus::Error error(const std::string& name, const std::string& message) {
     return sdbus::Error{ErrorName{name}, message};
@@ -54,8 +64,20 @@ inline std::unique_ptr<sdbus::IProxy> proxy(sdbus::IConnection& connection, cons
 void emit_changed(sdbus::IObject& object, const std::string& interface,
                   const std::vector<std::string>& properties);
 
-/// Of the message that is being handled: may the caller be asked for a password? (Flag
-/// ALLOW_INTERACTIVE_AUTHORIZATION, D-Bus specification; sdbus-c++ hides it.)
-bool allows_interaction(const sdbus::Message& message);
+/// Who sent the message that `object` is handling, and whether he may be asked for a password (flag
+/// ALLOW_INTERACTIVE_AUTHORIZATION of the D-Bus specification, which sdbus-c++ hides). No name: there is
+/// none.
+struct Sender {
+    std::string name;
+    bool allows_interaction = false;
+};
+Sender sender_of(const sdbus::IObject& object);
+
+/// Has `handler` called for all messages that fit, as long as the connection lives.
+void add_match(sdbus::IConnection& connection, const std::string& rule,
+               std::function<void(sdbus::Message&)> handler);
+
+/// Handles one message that waits; false: none does.
+bool process_one(sdbus::IConnection& connection);
 
 }  // namespace vfioap::bus

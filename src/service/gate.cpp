@@ -71,9 +71,9 @@ void Gate::ask(const Caller& caller, Permission permission, Answer answer) {
         .withArguments(subject, std::string{manage ? "org.vfioap1.manage" : "org.vfioap1.inspect"},
                        std::map<std::string, std::string>{}, caller.interactive ? allow_interaction : 0U,
                        std::string{})
-        .uponReplyInvoke([this, caller, manage, answer = std::move(answer)](const sdbus::Error* error,
+        .uponReplyInvoke([this, caller, manage, answer = std::move(answer)](bus::ReplyError error,
                                                                             const Verdict& verdict) {
-            if (error != nullptr) {
+            if (error) {
                 const auto refused = access_denied("polkit did not answer: " + error->getMessage());
                 answer(&refused);
             } else if (std::get<0>(verdict)) {

@@ -10,7 +10,7 @@ namespace vfioap {
 
 MdevObject::MdevObject(sdbus::IConnection& connection, vfioap::Uuid uuid, MdevState state,
                        std::function<bool(const vfioap::Uuid&)> in_use)
-    : AdaptorInterfaces{connection, path_of(uuid)},
+    : AdaptorInterfaces{connection, bus::ObjectPath{path_of(uuid)}},
       uuid_{std::move(uuid)},
       state_{std::move(state)},
       in_use_{std::move(in_use)} {

@@ -23,7 +23,7 @@ constexpr std::size_t piece = std::size_t{64} * 1024;
 MigrationObject::MigrationObject(sdbus::IConnection& connection, const std::string& path, Requests& requests,
                                  std::string owner, std::shared_ptr<MigrationDevice> device, bool aborts_job,
                                  std::function<void()> close)
-    : AdaptorInterfaces{connection, path},
+    : AdaptorInterfaces{connection, bus::ObjectPath{path}},
       requests_{requests},
       owner_{std::move(owner)},
       device_{std::move(device)},

@@ -64,9 +64,9 @@ void CallOptions::done() const {
 }
 
 Caller Requests::caller_of(const sdbus::IObject& object) {
-    const auto* const message = object.getCurrentlyProcessedMessage();
-    if (message == nullptr) throw CallError{"Failed", "a call without a message"};
-    return {message->getSender(), bus::allows_interaction(*message)};
+    const auto sender = bus::sender_of(object);
+    if (sender.name.empty()) throw CallError{"Failed", "a call without a sender"};
+    return {sender.name, sender.allows_interaction};
 }
 
 }  // namespace vfioap

@@ -98,7 +98,7 @@ Uuid parse_uuid(const std::string& text) {
 // The manager.
 
 ManagerObject::ManagerObject(sdbus::IConnection& connection, Service& service)
-    : AdaptorInterfaces{connection, bus::root_path}, service_{service} {
+    : AdaptorInterfaces{connection, bus::ObjectPath{bus::root_path}}, service_{service} {
     registerAdaptor();
 }
 
@@ -126,8 +126,7 @@ void ManagerObject::CheckGuest(Answer&& result, std::string guest, std::string d
 
 void ManagerObject::OpenMigration(sdbus::Result<sdbus::ObjectPath>&& result, std::string mdev,
                                   std::string role, std::map<std::string, sdbus::Variant> options) {
-    const auto* const message = getObject().getCurrentlyProcessedMessage();
-    const auto owner = message != nullptr ? message->getSender() : std::string{};
+    const auto owner = bus::sender_of(getObject()).name;
     service_.requests_.serve(
         getObject(), "org.vfioap1.Manager.OpenMigration", std::move(result),
         [this, mdev = std::move(mdev), role = std::move(role), options = std::move(options), owner] {
@@ -184,17 +183,16 @@ Service::Service(ServiceOptions options)
     manager_ = std::make_unique<ManagerObject>(*connection_, *this);
     update_mdevs();
     // Sessions end with their clients. The bus tells everybody of everybody: one rule for all.
-    connection_->addMatch(
-        "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
-        "member='NameOwnerChanged',path='/org/freedesktop/DBus'",
-        [this](sdbus::Message& message) {
-            std::string name;
-            std::string before;
-            std::string now;
-            message >> name >> before >> now;
-            if (now.empty()) forget_client(name);
-        },
-        sdbus::floating_slot);
+    bus::add_match(*connection_,
+                   "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                   "member='NameOwnerChanged',path='/org/freedesktop/DBus'",
+                   [this](sdbus::Message& message) {
+                       std::string name;
+                       std::string before;
+                       std::string now;
+                       message >> name >> before >> now;
+                       if (now.empty()) forget_client(name);
+                   });
     // Last: who finds the name finds everything.
     bus::request_name(*connection_);
 }
@@ -216,7 +214,7 @@ int Service::run() {
             next_verdicts = now + verdicts_again;
         }
         // Some messages of everybody, and then one job: a flood of one client does not keep the others out.
-        for (int i = 0; i < messages_at_once && connection_->processPendingRequest(); ++i) {
+        for (int i = 0; i < messages_at_once && bus::process_one(*connection_); ++i) {
         }
         jobs_.run_one();
         close_migrations();
