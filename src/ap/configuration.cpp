@@ -21,6 +21,14 @@ std::string MdevContents::to_string() const {
     return adapters.to_string() + ',' + domains.to_string() + ',' + control_domains.to_string();
 }
 
+std::vector<Apqn> apqns_of(const GuestConfiguration& configuration) {
+    std::vector<Apqn> queues;
+    queues.reserve(configuration.queues.size());
+    for (const auto& queue : configuration.queues)
+        queues.push_back(queue.apqn);
+    return queues;
+}
+
 Mask adapters_of(const std::vector<Apqn>& queues) {
     Mask mask;
     for (const auto apqn : queues)

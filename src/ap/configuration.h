@@ -45,6 +45,9 @@ struct MdevContents {
     friend bool operator==(const MdevContents&, const MdevContents&) = default;
 };
 
+/// The queues alone.
+std::vector<Apqn> apqns_of(const GuestConfiguration& configuration);
+
 /// Which adapters, and which usage domains, the queues are of.
 Mask adapters_of(const std::vector<Apqn>& queues);
 Mask domains_of(const std::vector<Apqn>& queues);

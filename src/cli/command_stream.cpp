@@ -113,14 +113,6 @@ Uuid mdev_at(const Host& host, const std::string& argument, const CommonOptions&
     return guest.mdevs.front();
 }
 
-/// A guest of which nothing is known but its mdev.
-Guest guest_with(const Uuid& mdev) {
-    Guest guest;
-    guest.name = mdev.to_string();
-    guest.mdevs = {mdev};
-    return guest;
-}
-
 int save(const CommonOptions& common, const Options& options) {
     if (::isatty(STDOUT_FILENO) == 1) {
         throw InputError{"standard output",
@@ -167,9 +159,7 @@ int verify(const CommonOptions& common, const Options& options) {
     const auto reader = read_stream(input, options);
     refuse_faulty(input, reader);
     const auto source = describe_stream(reader, {"source", "stream:" + options.file});
-    std::vector<Apqn> queues;
-    for (const auto& queue : source.configuration.queues)
-        queues.push_back(queue.apqn);
+    const auto queues = apqns_of(source.configuration);
     const auto report =
         check(guest_with(mdev), source, *host.read_for(mdev, queues),
               {Mode::native, parse_profile(common.profile).value(), options.report.strict, false});

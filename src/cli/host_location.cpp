@@ -106,10 +106,7 @@ Report check_between(const Guest& guest, const Host& source, const Host& destina
     }
     const auto& mdev = guest.mdevs.front();
     const auto from = describe_source(guest, *source.read_for(mdev, {}));
-    std::vector<Apqn> queues;
-    queues.reserve(from.configuration.queues.size());
-    for (const auto& queue : from.configuration.queues)
-        queues.push_back(queue.apqn);
+    const auto queues = apqns_of(from.configuration);
     return check(guest, from, *destination.read_for(mdev, queues), options);
 }
 

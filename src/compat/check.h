@@ -20,6 +20,9 @@ struct Guest {
     bool secure_execution = false;  ///< `<launchSecurity type='s390-pv'/>`
 };
 
+/// One of which nothing is known but its mdev, which stands for its name.
+Guest guest_with(const Uuid& mdev);
+
 /// What the check has to know of the source: the guest's configuration there, and what its kernel and QEMU
 /// can.
 struct Source {

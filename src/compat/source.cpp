@@ -13,6 +13,13 @@
 
 namespace vfioap {
 
+Guest guest_with(const Uuid& mdev) {
+    Guest guest;
+    guest.name = mdev.to_string();
+    guest.mdevs = {mdev};
+    return guest;
+}
+
 Source describe_source(const Guest& guest, const Inventory& inventory) {
     Source source;
     source.host = {inventory.name, inventory.location};

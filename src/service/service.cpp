@@ -63,13 +63,6 @@ std::vector<std::string> texts_of(const Mask& domains) {
     return texts;
 }
 
-Guest guest_with(const Uuid& mdev) {
-    Guest guest;
-    guest.name = mdev.to_string();
-    guest.mdevs = {mdev};
-    return guest;
-}
-
 void complain(const std::string& message) {
     warn("vfioapd", message);
 }
@@ -272,14 +265,19 @@ void Service::look_at_host(Clock::time_point now) {
         })) {
         look_for_keys();
     }
+    std::set<Uuid> touched;
     for (const auto& change : changes) {
         for (const auto& uuid : change.mdevs) {
             const auto found = mdevs_.find(uuid);
             if (found == mdevs_.end()) continue;
             found->second->emitConfigurationChanged(std::string{change.rule}, change.detail);
-            keep_state(uuid);
-            abort_job(uuid);
+            touched.insert(uuid);
         }
+    }
+    // Once for each, however much changed: a state is read from the host anew.
+    for (const auto& uuid : touched) {
+        keep_state(uuid);
+        abort_job(uuid);
     }
 }
 
@@ -398,9 +396,7 @@ Service::Verdict Service::check_xml(const std::string& domain_xml, const std::st
         source = describe_source(guest, inventory);
     }
     if (guest.mdevs.empty()) return verdict_of(check(guest, source, *inventory_, check_with));
-    std::vector<Apqn> queues;
-    for (const auto& queue : source.configuration.queues)
-        queues.push_back(queue.apqn);
+    const auto queues = apqns_of(source.configuration);
     return verdict_of(check(guest, source, read_for(guest.mdevs.front(), queues), check_with));
 }
 

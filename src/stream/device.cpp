@@ -140,16 +140,10 @@ Outcome MigrationDevice::judge() {
                 fmt::format("mdev {}: migration stream: {}", options_.mdev.to_string(),
                             to_text(*reader.fault()))};
     }
-    Guest guest;
-    guest.name = options_.mdev.to_string();
-    guest.mdevs = {options_.mdev};
     const auto source = describe_stream(reader, {"source", "stream:"});
-    std::vector<Apqn> queues;
-    queues.reserve(source.configuration.queues.size());
-    for (const auto& queue : source.configuration.queues)
-        queues.push_back(queue.apqn);
+    const auto queues = apqns_of(source.configuration);
     try {
-        report_ = check(guest, source, *side_.inventory(options_.mdev, queues),
+        report_ = check(guest_with(options_.mdev), source, *side_.inventory(options_.mdev, queues),
                         {Mode::native, options_.profile, false, options_.incoming});
         if (const int error = driver_errno(*report_); error != 0) {
             // The driver's own reason, else the first.
