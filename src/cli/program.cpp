@@ -108,9 +108,21 @@ int run_program(const std::string& name, int argc, char** argv,
         } catch (const CLI::Success& asked) {
             return app.exit(asked);
         } catch (const CLI::ParseError& error) {
+            // The command that was being read knows better than the whole program.
+            const CLI::App* at = &app;
+            auto help = name;
+            while (!at->get_subcommands().empty()) {
+                at = at->get_subcommands().front();
+                help += ' ' + at->get_name();
+            }
             std::string what = error.what();
             std::replace(what.begin(), what.end(), '\n', ' ');
-            return complain(name, fmt::format("{} (see {} --help)", what, name), exit_usage);
+            // Of a command that is mistyped, its arguments are not expected either.
+            const auto words = app.remaining(true);
+            const bool has_commands = !at->get_subcommands([](const CLI::App*) { return true; }).empty();
+            if (has_commands && !words.empty() && words.front().rfind('-', 0) != 0)
+                what = fmt::format("{}: no such command", words.front());
+            return complain(name, fmt::format("{} (see {} --help)", what, help), exit_usage);
         }
     } catch (const UnreachableError& error) {
         return complain(name, error.what(), exit_undetermined);
