@@ -5,16 +5,22 @@
 #include "cli/host_location.h"
 #include "cli/libvirt_guest.h"
 #include "cli/program.h"
+#include "cli/service_client.h"
 #include "domain/domain_xml.h"
 #include "host/guest_matrix.h"
 #include "report/text.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
+#include <sys/utsname.h>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -31,8 +37,17 @@ struct Row {
     std::optional<bool> in_use;  // nothing where the kernel does not say
     std::vector<Apqn> queues;    // what a guest gets
     Mask control_domains;
-    std::size_t assigned = 0;        // queues in the matrix
-    std::optional<Verdict> verdict;  // for the destination that was asked for
+    std::size_t assigned = 0;                     // queues in the matrix
+    std::map<std::string, std::string> verdicts;  // by the location of the destination
+};
+
+/// What is shown: from the service, or read here.
+struct Status {
+    ReportHost host;
+    std::vector<std::string> destinations;              // in the order of the columns
+    std::map<std::string, std::string> names;           // of destinations, where they are not their locations
+    std::map<std::string, DestinationState> reachable;  // what the service knows of them
+    std::vector<Row> rows;
 };
 
 /// Domains that use an mdev, by libvirt; none where it cannot be asked: status is about the host first.
@@ -52,18 +67,35 @@ std::string_view state_text(const Row& row) {
     return *row.in_use ? "in use" : "free";
 }
 
-std::string text_of(const std::vector<Row>& rows, const ReportHost& host,
-                    const std::optional<ReportHost>& destination) {
-    if (rows.empty()) return fmt::format("{} has no vfio-ap mdevs\n", terminal_safe(host.name));
+/// `12 s`, `5 min`, `3 h`, `2 d`.
+std::string age_text(std::int64_t seconds) {
+    seconds = std::max<std::int64_t>(seconds, 0);
+    if (seconds < 120) return fmt::format("{} s", seconds);
+    if (seconds < 2 * 3600) return fmt::format("{} min", seconds / 60);
+    if (seconds < 48 * 3600) return fmt::format("{} h", seconds / 3600);
+    return fmt::format("{} d", seconds / 86400);
+}
+
+std::string text_of(const Status& status) {
+    if (status.rows.empty()) return fmt::format("{} has no vfio-ap mdevs\n", terminal_safe(status.host.name));
     std::vector<std::vector<std::string>> table{{"MDEV", "GUEST", "STATE", "QUEUES", "CONTROL"}};
-    if (destination) table.front().push_back("TO " + terminal_safe(destination->name));
-    for (const auto& row : rows) {
+    for (const auto& destination : status.destinations) {
+        const auto name = status.names.find(destination);
+        table.front().push_back("TO " +
+                                terminal_safe(name != status.names.end()
+                                                  ? name->second
+                                                  : destination.substr(destination.find_last_of('/') + 1)));
+    }
+    for (const auto& row : status.rows) {
         // Fewer than assigned: the kernel filters the rest.
         auto queues = std::to_string(row.queues.size());
         if (row.queues.size() != row.assigned) queues += fmt::format(" of {}", row.assigned);
         table.push_back({row.uuid.to_string(), row.guest.empty() ? "-" : terminal_safe(row.guest),
                          std::string{state_text(row)}, queues, std::to_string(row.control_domains.count())});
-        if (destination) table.back().emplace_back(row.verdict ? to_text(*row.verdict) : "-");
+        for (const auto& destination : status.destinations) {
+            const auto verdict = row.verdicts.find(destination);
+            table.back().push_back(verdict == row.verdicts.end() ? "-" : terminal_safe(verdict->second));
+        }
     }
     std::vector<std::size_t> widths(table.front().size());
     for (const auto& line : table) {
@@ -78,49 +110,81 @@ std::string text_of(const std::vector<Row>& rows, const ReportHost& host,
         row.erase(row.find_last_not_of(' ') + 1);
         text += row + '\n';
     }
+    const auto now = static_cast<std::int64_t>(std::time(nullptr));
+    // The reason names it.
+    for (const auto& [location, known] : status.reachable) {
+        if (known.state == "reachable") continue;
+        text +=
+            fmt::format("unreachable for {}: {}\n", age_text(now - known.since), terminal_safe(known.reason));
+    }
     return text;
 }
 
-std::string json_of(const std::vector<Row>& rows, const ReportHost& host,
-                    const std::optional<ReportHost>& destination) {
+std::string json_of(const Status& status) {
     Json mdevs = Json::array();
-    for (const auto& row : rows) {
+    for (const auto& row : status.rows) {
         Json queues = Json::array();
         for (const auto apqn : row.queues)
             queues.push_back(apqn.to_string());
         Json control_domains = Json::array();
         for (const auto domain : row.control_domains.bits())
             control_domains.push_back(domain_text(domain));
-        Json verdicts = Json::object();
-        if (destination && row.verdict) verdicts[destination->location] = to_text(*row.verdict);
         mdevs.push_back({{"uuid", row.uuid.to_string()},
                          {"guest", row.guest.empty() ? Json(nullptr) : Json(row.guest)},
                          {"in_use", row.in_use ? Json(*row.in_use) : Json(nullptr)},
                          {"queues", std::move(queues)},
                          {"assigned_queues", row.assigned},
                          {"control_domains", std::move(control_domains)},
-                         {"verdicts", std::move(verdicts)}});
+                         {"verdicts", row.verdicts}});
     }
-    const Json document{{"schema", "vfioap-status/1"},
-                        {"host", {{"name", host.name}, {"location", host.location}}},
-                        {"mdevs", std::move(mdevs)}};
+    Json document{{"schema", "vfioap-status/1"},
+                  {"host", {{"name", status.host.name}, {"location", status.host.location}}}};
+    if (!status.reachable.empty()) {
+        Json& destinations = document["destinations"] = Json::object();
+        for (const auto& [location, known] : status.reachable)
+            destinations[location] = {
+                {"state", known.state}, {"since", known.since}, {"reason", known.reason}};
+    }
+    document["mdevs"] = std::move(mdevs);
     return document.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
-int show_status(const CommonOptions& common, bool ask_libvirt) {
-    const auto root = local_sysfs_root(common.sysfs_root);
-    const Host host{parse_host_location(common.source, root)};
-    std::optional<Host> destination;
-    if (!common.destination.empty()) destination.emplace(parse_host_location(common.destination, root));
-    std::string problem;
-    const auto domains = ask_libvirt ? domains_of(common.uri, problem) : std::vector<DomainXml>{};
+/// Verdicts of all known destinations are ready there.
+Status ask(ServiceClient& service, ReportHost host) {
+    Status status{std::move(host), {}, {}, {}, {}};
+    for (auto& mdev : service.mdevs()) {
+        auto& row = status.rows.emplace_back(std::move(mdev.uuid));
+        row.guest = std::move(mdev.guest);
+        row.in_use = mdev.in_use;
+        row.queues = std::move(mdev.queues);
+        row.control_domains = mdev.control_domains;
+        row.assigned = mdev.assigned;
+        row.verdicts = std::move(mdev.verdicts);
+        for (const auto& [destination, verdict] : row.verdicts) {
+            if (std::find(status.destinations.begin(), status.destinations.end(), destination) ==
+                status.destinations.end())
+                status.destinations.push_back(destination);
+        }
+    }
+    if (!status.destinations.empty()) status.reachable = service.destinations();
+    return status;
+}
 
-    std::vector<Row> rows;
+Status read(const CommonOptions& common, const std::string& root, const std::vector<DomainXml>& domains) {
+    const Host host{parse_host_location(common.source, root)};
+    Status status{host.identity(), {}, {}, {}, {}};
+    std::optional<Host> destination;
+    if (!common.destination.empty()) {
+        destination.emplace(parse_host_location(common.destination, root));
+        const auto to = destination->identity();
+        status.destinations.push_back(to.location);
+        status.names[to.location] = to.name;
+    }
     for (const auto& uuid : host.mdevs()) {
         const auto inventory = host.read_for(uuid, {});
         const auto* const mdev = inventory->find_mdev(uuid);
         if (mdev == nullptr) continue;  // removed since it was listed
-        Row& row = rows.emplace_back(uuid);
+        Row& row = status.rows.emplace_back(uuid);
         auto matrix = guest_matrix_of(*inventory, *mdev);
         row.queues = std::move(matrix.queues);
         row.control_domains = matrix.control_domains;
@@ -134,15 +198,50 @@ int show_status(const CommonOptions& common, bool ask_libvirt) {
             guest.secure_execution = domain.secure_execution;
         }
         if (destination) {
-            row.verdict = check_between(guest, host, *destination,
-                                        {Mode::automatic, parse_profile(common.profile).value(), false})
-                              .verdict;
+            row.verdicts[destination->identity().location] =
+                to_text(check_between(guest, host, *destination,
+                                      {Mode::automatic, parse_profile(common.profile).value(), false})
+                            .verdict);
         }
     }
-    std::optional<ReportHost> to;
-    if (destination) to = destination->identity();
-    write_output(common.format == "json" ? json_of(rows, host.identity(), to)
-                                         : text_of(rows, host.identity(), to));
+    return status;
+}
+
+/// What `vfioapctl status` asks the service for, and what it reads itself.
+struct Asked {
+    bool service = false;  ///< of this host, if it runs
+    bool libvirt = false;
+};
+
+int show_status(const CommonOptions& common, const Asked& asked) {
+    const auto root = local_sysfs_root(common.sysfs_root);
+    const auto show = [&](const Status& status) {
+        write_output(common.format == "json" ? json_of(status) : text_of(status));
+    };
+    if (asked.service) {
+        try {
+            auto service = ServiceClient::local();
+            utsname names{};
+            show(ask(service, {::uname(&names) == 0 ? names.nodename : "localhost", "local"}));
+            return 0;
+        } catch (const ServiceNotRunning&) {
+            // It need not.
+        } catch (const Error& error) {
+            warn("vfioapctl", error.what());
+        }
+    }
+    if (common.destination.empty() && common.source != "local") {
+        const auto location = parse_host_location(common.source, root);
+        if (location.kind == HostLocation::Kind::remote) {
+            ServiceClient service{{location.value}};
+            const auto name = location.value.substr(location.value.find('@') + 1);
+            show(ask(service, {name.substr(0, name.find(':')), "host:" + location.value}));
+            return 0;
+        }
+    }
+    std::string problem;
+    const auto domains = asked.libvirt ? domains_of(common.uri, problem) : std::vector<DomainXml>{};
+    show(read(common, root, domains));
     if (!problem.empty()) warn("vfioapctl", "guests are not known: " + problem);
     return 0;
 }
@@ -154,10 +253,15 @@ void add_status(CLI::App& app, const CommonOptions& common, Command& chosen) {
         "status", "List vfio-ap mdevs, their guests and queues, and with -d where they could go");
     set_usage(*command, "vfioapctl status [-s HOST] [-d HOST]");
     command->callback([&chosen, &common, &app] {
-        // The guests of another host are not the local libvirt's, unless it was named.
-        const bool ask =
-            app.count("--connect") > 0 || (common.source == "local" && app.count("--sysfs-root") == 0);
-        chosen = [&common, ask] { return show_status(common, ask); };
+        // The guests of another host are not the local libvirt's, unless it was named. Who names a libvirt,
+        // or a root, wants to know of that one.
+        const char* const variable = ::secure_getenv("SYSFS_ROOT");
+        const bool this_host = common.source == "local" && app.count("--sysfs-root") == 0;
+        Asked asked;
+        asked.libvirt = app.count("--connect") > 0 || this_host;
+        asked.service = this_host && (variable == nullptr || *variable == '\0') &&
+                        app.count("--connect") == 0 && common.destination.empty() && common.profile == "auto";
+        chosen = [&common, asked] { return show_status(common, asked); };
     });
 }
 

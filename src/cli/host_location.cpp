@@ -2,7 +2,7 @@
 #include "cli/host_location.h"
 
 #include "ap/error.h"
-#include "cli/remote_host.h"
+#include "cli/service_client.h"
 #include "host/snapshot.h"
 
 #include <algorithm>
@@ -67,7 +67,7 @@ Host::Host(const HostLocation& location) {
             snapshot_ = std::make_shared<const Inventory>(load_snapshot(location.value));
             break;
         case HostLocation::Kind::remote:
-            snapshot_ = std::make_shared<const Inventory>(remote_inventory(location.value));
+            snapshot_ = std::make_shared<const Inventory>(ServiceClient{{location.value}}.inventory());
             break;
     }
 }

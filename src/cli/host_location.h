@@ -35,6 +35,8 @@ class Host {
   public:
     /// Opens the root or reads the snapshot. Throws SystemError, InputError, UnreachableError.
     explicit Host(const HostLocation& location);
+    /// One whose inventory is there already.
+    explicit Host(std::shared_ptr<const Inventory> inventory) : snapshot_{std::move(inventory)} {}
 
     /// Its name and location, without reading anything more.
     [[nodiscard]] ReportHost identity() const;

@@ -1,18 +1,106 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Asks the service of another host.
+// Asks the service, org.vfioap1, of this host or of another. What another host says is trusted no more than a
+// snapshot.
 #pragma once
 
+#include "ap/apqn.h"
+#include "ap/error.h"
+#include "ap/mask.h"
+#include "ap/uuid.h"
 #include "host/inventory.h"
 
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
 #include <string>
+#include <vector>
+
+struct sd_bus;
+struct sd_bus_message;
 
 namespace vfioap {
 
-/// The inventory of `host`, `[user@]host[:port]`, from org.vfioap1 on its system bus, over SSH (sd-bus:
-/// `ssh -xT HOST systemd-stdio-bridge`). What it says is not trusted more than a snapshot.
-///
-/// Throws UnreachableError where it cannot be asked, or has no service, and InputError where its answer is no
-/// snapshot.
-Inventory remote_inventory(const std::string& host);
+/// An object org.vfioap1.Mdev: see man 7 vfioap-dbus.
+struct ServiceMdev {
+    explicit ServiceMdev(Uuid name) : uuid{std::move(name)} {}
+    Uuid uuid;
+    std::string guest;  ///< empty: none known
+    bool in_use = false;
+    std::vector<Apqn> queues;
+    Mask control_domains;
+    std::size_t assigned = 0;                     ///< queues in the matrix
+    std::map<std::string, std::string> verdicts;  ///< by known destination
+};
+
+/// What is known of a known destination.
+struct DestinationState {
+    std::string state;       ///< `reachable` or `unreachable`
+    std::int64_t since = 0;  ///< seconds since 1970-01-01 UTC
+    std::string reason;      ///< why it is unreachable
+    friend bool operator==(const DestinationState&, const DestinationState&) = default;
+};
+
+/// There is no service on this host, or it does not run.
+class ServiceNotRunning : public UnreachableError {
+    using UnreachableError::UnreachableError;
+};
+
+class ServiceClient {
+  public:
+    struct Remote {
+        std::string host;         ///< `[user@]host[:port]`
+        bool interactive = true;  ///< ssh may ask for a password, and waits as long as it likes
+        int stop = -1;  ///< a descriptor: when it is readable, every call ends with UnreachableError
+    };
+    /// The service of this host, on its system bus, which is not started for this: ServiceNotRunning, here or
+    /// in the first call.
+    static ServiceClient local();
+    /// The service of another, on its system bus, over SSH: `ssh -xT HOST systemd-stdio-bridge`. Started
+    /// there if need be. Throws UnreachableError, here or in the first call.
+    explicit ServiceClient(Remote remote);
+    ~ServiceClient();
+    ServiceClient(const ServiceClient&) = delete;
+    ServiceClient& operator=(const ServiceClient&) = delete;
+    ServiceClient(ServiceClient&&) noexcept;
+    ServiceClient& operator=(ServiceClient&&) = delete;
+
+    // Each throws UnreachableError where there is no answer, and InputError where it is not what is expected.
+
+    Inventory inventory();
+    /// Sorted by UUID.
+    std::vector<ServiceMdev> mdevs();
+    /// By location.
+    std::map<std::string, DestinationState> destinations();
+
+    /// From now on changes of what the service tells are heard.
+    void follow();
+    /// Waits until something has changed, or as long as `most`; false: nothing has.
+    bool wait_for_change(std::chrono::milliseconds most);
+
+  private:
+    struct Unref {
+        void operator()(sd_bus* bus) const;
+        void operator()(sd_bus_message* message) const;
+    };
+    using Message = std::unique_ptr<sd_bus_message, Unref>;
+
+    ServiceClient() = default;
+    Message new_call(const char* path, const char* interface, const char* member);
+    Message call(const Message& request);
+    /// Has the bus do what there is to do, until `done` or the deadline; false: the deadline has come.
+    bool run(const std::function<bool()>& done, std::chrono::steady_clock::time_point deadline);
+    [[noreturn]] void fail(const std::string& why) const;
+    int check(int result) const;
+
+    std::unique_ptr<sd_bus, Unref> bus_;
+    std::string host_;  // empty: this one
+    std::string name_ = "the service of this host";
+    int stop_ = -1;
+    bool start_ = true;
+    std::unique_ptr<bool> changed_ = std::make_unique<bool>(false);
+};
 
 }  // namespace vfioap

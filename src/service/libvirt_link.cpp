@@ -456,14 +456,17 @@ void LibvirtLink::Follower::look_at(virDomainPtr domain) {
         return failed(*uuid, "read its XML");
     }
     guest.persistent = persistent == 1;
+    bool may_have_state = false;
     try {
-        for (const auto& hostdev : parse_domain_xml(xml.get(), guest.name).vfio_ap)
+        const auto described = parse_domain_xml(xml.get(), guest.name);
+        for (const auto& hostdev : described.vfio_ap)
             guest.mdevs.push_back(hostdev.mdev);
+        may_have_state = !guest.mdevs.empty() || described.state || !described.state_error.empty();
     } catch (const Error& error) {
         shared_->tell(LibvirtCallFailed{*uuid, error.what(), false});
     }
     std::string state;
-    if (guest.running && !guest.mdevs.empty()) {
+    if (guest.running && may_have_state) {
         auto there = state_of(domain);
         if (!there) {
             if (last_code() == VIR_ERR_NO_DOMAIN) return gone(*uuid);

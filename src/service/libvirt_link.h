@@ -39,8 +39,7 @@ struct LibvirtGuest {
     bool persistent = false;
     /// Of its vfio-ap hostdevs, in document order: what it has where it runs, else what it is defined with.
     std::vector<Uuid> mdevs;
-    bool has_state =
-        false;  ///< Runs with our element in its live metadata. Looked for where there are mdevs.
+    bool has_state = false;  ///< Runs with our element in its live metadata.
     friend bool operator==(const LibvirtGuest&, const LibvirtGuest&) = default;
 };
 

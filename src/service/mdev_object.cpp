@@ -46,6 +46,7 @@ void MdevObject::update(MdevState state) {
     std::vector<std::string> changed;
     if (before.guest != state_.guest) changed.emplace_back("Guest");
     if (before.queues != state_.queues) changed.emplace_back("Queues");
+    if (before.assigned != state_.assigned) changed.emplace_back("AssignedQueues");
     if (before.control_domains != state_.control_domains) changed.emplace_back("ControlDomains");
     if (before.verdicts != state_.verdicts) changed.emplace_back("Verdicts");
     if (!changed.empty()) bus::emit_changed(getObject(), Mdev_adaptor::INTERFACE_NAME, changed);

@@ -4,6 +4,7 @@
 
 #include "ap/uuid.h"
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -18,6 +19,7 @@ namespace vfioap {
 struct MdevState {
     std::string guest;                ///< libvirt domain; empty: none is known
     std::vector<std::string> queues;  ///< what the guest gets
+    std::uint32_t assigned = 0;       ///< queues in the matrix
     std::vector<std::string> control_domains;
     std::map<std::string, std::string> verdicts;  ///< by known destination
     friend bool operator==(const MdevState&, const MdevState&) = default;
@@ -43,6 +45,7 @@ class MdevObject final
     std::string Uuid() override { return uuid_.to_string(); }
     std::string Guest() override { return state_.guest; }
     std::vector<std::string> Queues() override { return state_.queues; }
+    std::uint32_t AssignedQueues() override { return state_.assigned; }
     std::vector<std::string> ControlDomains() override { return state_.control_domains; }
     bool InUse() override;
     std::map<std::string, std::string> Verdicts() override { return state_.verdicts; }

@@ -41,6 +41,7 @@ constexpr std::size_t most_migrations = 1024;
 constexpr int messages_at_once = 256;
 constexpr auto verdicts_again = 5s;
 constexpr auto full_again = 60s;
+constexpr auto detached_most = 1h;
 
 void limit(std::string_view what, std::size_t size, std::size_t most) {
     if (size > most)
@@ -136,6 +137,13 @@ std::string ManagerObject::SysfsRoot() {
 std::vector<std::string> ManagerObject::Features() {
     return {"check", "migration"};
 }
+std::map<std::string, sdbus::Struct<std::string, std::int64_t, std::string>> ManagerObject::Destinations() {
+    std::map<std::string, sdbus::Struct<std::string, std::int64_t, std::string>> told;
+    for (const auto& [name, seen] : service_.destination_states_)
+        told.emplace(name, sdbus::Struct<std::string, std::int64_t, std::string>{seen.state, seen.since,
+                                                                                 terminal_safe(seen.reason)});
+    return told;
+}
 
 Signals::Signals() {
     sigset_t signals;
@@ -198,14 +206,14 @@ Service::~Service() {
 int Service::run() {
     ::sd_notify(0, "READY=1");
     look_for_keys();
-    auto next_verdicts = Clock::now();
     while (!stop_) {
         const auto now = Clock::now();
         if (now >= watch_.next()) look_at_host(now);
-        if (now >= next_verdicts && !destinations_.empty()) {
+        if (now >= next_verdicts_ && !destinations_.empty()) {
             ask_for_verdicts();
-            next_verdicts = now + verdicts_again;
+            next_verdicts_ = now + verdicts_again;
         }
+        drop_detached(now);
         // Some messages of everybody, and then one job: a flood of one client does not keep the others out.
         for (int i = 0; i < messages_at_once && bus::process_one(*connection_); ++i) {
         }
@@ -213,7 +221,7 @@ int Service::run() {
         close_migrations();
         wait(!jobs_.empty()          ? now
              : destinations_.empty() ? watch_.next()
-                                     : std::min(watch_.next(), next_verdicts));
+                                     : std::min(watch_.next(), next_verdicts_));
     }
     ::sd_notify(0, "STOPPING=1");
     return 0;
@@ -225,7 +233,8 @@ void Service::wait(Clock::time_point until) {
                             {signals_.fd(), POLLIN, 0},
                             {worker_.fd(), POLLIN, 0},
                             {watch_.fd(), POLLIN, 0},
-                            {libvirt_ ? libvirt_->fd() : -1, POLLIN, 0}};
+                            {libvirt_ ? libvirt_->fd() : -1, POLLIN, 0},
+                            {destinations_changed_.fd(), POLLIN, 0}};
     const auto first_stream = fds.size();
     std::vector<std::shared_ptr<MigrationObject>> streams;
     for (const auto& [path, migration] : migrations_) {
@@ -249,6 +258,10 @@ void Service::wait(Clock::time_point until) {
     if (fds[2].revents != 0) worker_.finish();
     if (fds[3].revents != 0) watch_.receive();
     if (fds[4].revents != 0) hear_libvirt();
+    if (fds[5].revents != 0) {
+        destinations_changed_.lower();
+        next_verdicts_ = Clock::now();
+    }
     for (std::size_t i = 0; i < streams.size(); ++i) {
         if (fds[first_stream + i].revents != 0) streams[i]->pump();
     }
@@ -259,6 +272,7 @@ void Service::look_at_host(Clock::time_point now) {
     if (changes.empty() && watch_.inventory() == inventory_) return;
     inventory_ = watch_.inventory();
     inventory_text_.clear();
+    next_verdicts_ = now;
     update_mdevs();
     if (std::any_of(changes.begin(), changes.end(), [](const Change& change) {
             return change.kind == ChangeKind::binding || change.kind == ChangeKind::queue;
@@ -289,6 +303,7 @@ void Service::update_mdevs() {
         const auto matrix = guest_matrix_of(*inventory_, mdev);
         MdevState state;
         state.queues = texts_of(matrix.queues);
+        state.assigned = mdev.adapters.count() * mdev.domains.count();
         state.control_domains = texts_of(matrix.control_domains);
         state.guest = name_of(guest_of(mdev.uuid));
         if (const auto found = verdicts_.find(mdev.uuid); found != verdicts_.end())
@@ -322,10 +337,41 @@ void Service::hear_libvirt() {
             complain(fmt::format("guest {}: {}", failed->guest.to_string(), failed->reason));
         } else if (const auto* const changed = std::get_if<GuestChanged>(&message)) {
             mdevs.insert(changed->guest.mdevs.begin(), changed->guest.mdevs.end());
+            judge_leftover(changed->guest, changed->state);
+        } else if (const auto* const gone = std::get_if<GuestGone>(&message)) {
+            detached_.erase(gone->guest.uuid);
         }
     }
     for (const auto& mdev : mdevs)
         if (mdevs_.count(mdev) != 0) keep_state(mdev);
+}
+
+void Service::judge_leftover(const LibvirtGuest& guest, const std::string& state) {
+    if (!guest.running || !guest.mdevs.empty() || state.empty()) {
+        detached_.erase(guest.uuid);
+        return;
+    }
+    bool comes_back = false;
+    try {
+        comes_back = parse_state(state, guest.name).detached;
+    } catch (const Error&) {
+        // Nobody can read it: it is of no use to anyone.
+    }
+    if (comes_back)
+        detached_.try_emplace(guest.uuid, Clock::now());
+    else
+        libvirt_->set_state(guest.uuid, {});
+}
+
+void Service::drop_detached(Clock::time_point now) {
+    for (auto entry = detached_.begin(); entry != detached_.end();) {
+        if (now - entry->second < detached_most) {
+            ++entry;
+            continue;
+        }
+        libvirt_->set_state(entry->first, {});
+        entry = detached_.erase(entry);
+    }
 }
 
 const LibvirtGuest* Service::guest_of(const Uuid& mdev) const {
@@ -414,25 +460,25 @@ void Service::check_guest(const sdbus::IObject& object,
             if (options_.uri.empty())
                 throw CallError{"NoLibvirt", "this service was started without libvirt"};
             // Who may only look is not told what is in any directory of this host.
-            const auto& known = destinations_;
-            if (!options_.session && std::find(known.begin(), known.end(), destination) == known.end())
+            const auto known = find_destination(destination);
+            if (!options_.session && !known)
                 throw CallError{"NoSuchDestination",
                                 terminal_safe(destination.substr(0, 100)) + ": not a known destination"};
-            worker_.add(
-                [uri = options_.uri, root = options_.sysfs_root, guest, destination, check_with, answer] {
-                    std::optional<sdbus::Error> error;
-                    Verdict verdict;
-                    try {
-                        const auto found =
-                            vfioap::guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
-                        const Host source{parse_host_location("local", root)};
-                        const Host target{parse_host_location(destination, root)};
-                        verdict = verdict_of(check_between(found, source, target, check_with));
-                    } catch (...) {
-                        error = current_error();
-                    }
-                    return [answer, error, verdict] { answer(error ? &*error : nullptr, verdict.values()); };
-                });
+            worker_.add([uri = options_.uri, root = options_.sysfs_root, guest, destination, known,
+                         check_with, answer] {
+                std::optional<sdbus::Error> error;
+                Verdict verdict;
+                try {
+                    const auto found =
+                        vfioap::guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
+                    const Host source{parse_host_location("local", root)};
+                    const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
+                    verdict = verdict_of(check_between(found, source, target, check_with));
+                } catch (...) {
+                    error = current_error();
+                }
+                return [answer, error, verdict] { answer(error ? &*error : nullptr, verdict.values()); };
+            });
         });
 }
 
@@ -508,11 +554,21 @@ void Service::load_files() {
     const auto loaded = load_settings(options_.config);
     for (const auto& message : loaded.messages)
         complain(message);
-    destinations_ = options_.destinations;
-    for (const auto& destination : loaded.settings.destinations) {
-        if (std::find(destinations_.begin(), destinations_.end(), destination) == destinations_.end())
-            destinations_.push_back(destination);
+    auto names = options_.destinations;
+    names.insert(names.end(), loaded.settings.destinations.begin(), loaded.settings.destinations.end());
+    std::vector<std::shared_ptr<Destination>> destinations;
+    for (const auto& name : names) {
+        if (std::any_of(destinations.begin(), destinations.end(),
+                        [&](const auto& each) { return each->name() == name; })) {
+            continue;
+        }
+        auto known = find_destination(name);
+        destinations.push_back(
+            known ? std::move(known)
+                  : std::make_shared<Destination>(name, options_.sysfs_root, destinations_changed_));
     }
+    destinations_ = std::move(destinations);
+    next_verdicts_ = Clock::now();
     auto given = load_given_keys(options_.given_keys);
     for (const auto& message : given.messages)
         complain(message);
@@ -549,6 +605,12 @@ void Service::remember_keys(const Inventory& inventory) {
     }
 }
 
+std::shared_ptr<Destination> Service::find_destination(const std::string& name) const {
+    const auto found = std::find_if(destinations_.begin(), destinations_.end(),
+                                    [&](const auto& each) { return each->name() == name; });
+    return found == destinations_.end() ? nullptr : *found;
+}
+
 void Service::ask_for_verdicts() {
     if (std::exchange(asking_for_verdicts_, true)) return;
     std::vector<Uuid> mdevs;
@@ -556,26 +618,47 @@ void Service::ask_for_verdicts() {
         mdevs.push_back(mdev.uuid);
     worker_.add([this, mdevs = std::move(mdevs), root = options_.sysfs_root, destinations = destinations_] {
         std::map<Uuid, std::map<std::string, std::string>> verdicts;
+        std::map<std::string, std::string> problems;  // by destination; empty: it is reachable
         for (const auto& destination : destinations) {
+            auto& problem = problems[destination->name()];
             try {
                 const Host source{parse_host_location("local", root)};
-                const Host target{parse_host_location(destination, root)};
+                const Host target{destination->open()};
                 for (const auto& mdev : mdevs) {
-                    verdicts[mdev][destination] =
+                    verdicts[mdev][destination->name()] =
                         to_text(check_between(guest_with(mdev), source, target, {}).verdict);
                 }
-            } catch (const Error&) {
+            } catch (const Error& error) {
+                problem = error.what();
                 for (const auto& mdev : mdevs)
-                    verdicts[mdev][destination] = to_text(vfioap::Verdict::undetermined);
+                    verdicts[mdev][destination->name()] = to_text(vfioap::Verdict::undetermined);
             }
         }
-        return [this, verdicts] {
+        return [this, verdicts, problems] {
             asking_for_verdicts_ = false;
+            tell_destinations(problems);
             if (verdicts == verdicts_) return;
             verdicts_ = verdicts;
             update_mdevs();
         };
     });
+}
+
+void Service::tell_destinations(const std::map<std::string, std::string>& problems) {
+    const auto now =
+        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+            .count();
+    std::map<std::string, DestinationState> states;
+    for (const auto& [name, problem] : problems) {
+        DestinationState seen{problem.empty() ? "reachable" : "unreachable", now, problem};
+        const auto before = destination_states_.find(name);
+        if (before != destination_states_.end() && before->second.state == seen.state)
+            seen.since = before->second.since;
+        states.emplace(name, std::move(seen));
+    }
+    if (states == destination_states_) return;
+    destination_states_ = std::move(states);
+    bus::emit_changed(manager_->object(), org::vfioap1::Manager_adaptor::INTERFACE_NAME, {"Destinations"});
 }
 
 CheckOptions Service::check_options(CallOptions& options) {

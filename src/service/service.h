@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cli/host_location.h"
+#include "cli/service_client.h"
 #include "host/known_keys.h"
 
 #include <chrono>
@@ -14,6 +15,8 @@
 #include <vector>
 
 #include "Manager_adaptor.h"
+#include "service/destinations.h"
+#include "service/event.h"
 #include "service/gate.h"
 #include "service/host_watch.h"
 #include "service/jobs.h"
@@ -47,6 +50,8 @@ class ManagerObject final
     ManagerObject(ManagerObject&&) = delete;
     ManagerObject& operator=(ManagerObject&&) = delete;
 
+    [[nodiscard]] sdbus::IObject& object() { return getObject(); }
+
   private:
     using Answer = sdbus::Result<std::string, std::vector<std::string>, std::string>;
     void GetInventory(sdbus::Result<std::string>&& result) override;
@@ -59,6 +64,7 @@ class ManagerObject final
     std::string Version() override;
     std::string SysfsRoot() override;
     std::vector<std::string> Features() override;
+    std::map<std::string, sdbus::Struct<std::string, std::int64_t, std::string>> Destinations() override;
 
     class Service& service_;
 };
@@ -127,12 +133,17 @@ class Service {
     void update_mdevs();
     [[nodiscard]] bool is_in_use(const Uuid& uuid) const;
     void hear_libvirt();
-    /// At start, hot-plug and change of the configuration: the one place where a state is made. A guest that
-    /// has no mdev any more keeps what it has: the device may be away for a move.
+    /// At start, hot-plug and change of the configuration: the one place where a state is made.
     void keep_state(const Uuid& mdev);
+    /// A guest has no mdev any more, but a state: it is taken away, unless it says that the device comes
+    /// back.
+    void judge_leftover(const LibvirtGuest& guest, const std::string& state);
+    void drop_detached(Clock::time_point now);
     [[nodiscard]] const LibvirtGuest* guest_of(const Uuid& mdev) const;
     void abort_job(const Uuid& mdev);
     void ask_for_verdicts();
+    void tell_destinations(const std::map<std::string, std::string>& problems);
+    [[nodiscard]] std::shared_ptr<Destination> find_destination(const std::string& name) const;
     /// What the administrator wrote down: configuration and master keys.
     void load_files();
     /// Master keys of the queues that the host's own drivers have, while they can be seen.
@@ -156,7 +167,6 @@ class Service {
     Clock::time_point inventory_text_time_;
     std::map<Uuid, std::map<std::string, std::string>> verdicts_;
     bool asking_for_verdicts_ = false;
-    std::vector<std::string> destinations_;
     KnownKeys keys_;
     bool looking_for_keys_ = false;
     std::unique_ptr<ManagerObject> manager_;
@@ -165,6 +175,13 @@ class Service {
     std::vector<std::string> closing_;                                    // paths
     unsigned next_migration_ = 1;
     bool stop_ = false;
+    Clock::time_point next_verdicts_;
+    std::map<std::string, DestinationState> destination_states_;
+    Event destinations_changed_;                              // raised by those that are followed
+    std::vector<std::shared_ptr<Destination>> destinations_;  // for the worker, and at most one job of it
+    // States without their device, by guest, and when each was first seen: a mover that has not come back
+    // within an hour does not come back.
+    std::map<Uuid, Clock::time_point> detached_;
     Worker worker_;
     std::optional<LibvirtLink> libvirt_;
 };

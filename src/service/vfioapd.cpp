@@ -8,6 +8,8 @@
 #include <memory>
 #include <string>
 
+#include <fmt/format.h>
+
 #include "service/service.h"
 #include <CLI/CLI.hpp>
 
@@ -46,7 +48,13 @@ Command set_up(CLI::App& app) {
         try {
             return Service{*options}.run();
         } catch (const sdbus::Error& error) {
-            throw Error{std::string{"bus: "} + error.what()};
+            const char* const variable =
+                options->session ? "DBUS_SESSION_BUS_ADDRESS" : "DBUS_SYSTEM_BUS_ADDRESS";
+            const char* const address = ::secure_getenv(variable);
+            throw Error{fmt::format("{} bus ({}): {}", options->session ? "session" : "system",
+                                    address != nullptr ? fmt::format("{}={}", variable, address)
+                                                       : fmt::format("{} is not set", variable),
+                                    error.getMessage())};
         }
     };
 }

@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/worker.h"
 
-#include "ap/error.h"
-
-#include <cerrno>
-#include <cstdint>
 #include <exception>
 #include <utility>
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 namespace vfioap {
 
-Worker::Worker() : event_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
-    if (event_ < 0) throw SystemError{"create", "eventfd", errno};
+Worker::Worker() {
     thread_ = std::thread{[this] { run(); }};
 }
 
@@ -25,7 +17,6 @@ Worker::~Worker() {
     }
     changed_.notify_one();
     thread_.join();
-    ::close(event_);
 }
 
 void Worker::add(std::function<Finish()> job) {
@@ -57,15 +48,12 @@ void Worker::run() {
             const std::lock_guard lock{mutex_};
             done_.push_back(std::move(finish));
         }
-        const std::uint64_t one = 1;
-        // Full only where nobody has looked for 2^64 jobs.
-        static_cast<void>(!::write(event_, &one, sizeof one));
+        event_.raise();
     }
 }
 
 void Worker::finish() {
-    std::uint64_t count = 0;
-    static_cast<void>(!::read(event_, &count, sizeof count));
+    event_.lower();
     std::deque<Finish> done;
     {
         const std::lock_guard lock{mutex_};

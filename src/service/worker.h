@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include "service/event.h"
+
 namespace vfioap {
 
 class Worker {
@@ -24,13 +26,13 @@ class Worker {
     using Finish = std::function<void()>;
     void add(std::function<Finish()> job);
     /// Readable when there is something to finish.
-    [[nodiscard]] int fd() const { return event_; }
+    [[nodiscard]] int fd() const { return event_.fd(); }
     void finish();
 
   private:
     void run();
 
-    int event_;
+    Event event_;
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<std::function<Finish()>> jobs_;

@@ -3,7 +3,7 @@
 """vfioapd on a bus of the test's own, as its clients meet it.
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
-PART: calls, watch, migration, clients, lifetime, polkit, remote, files, guests, libvirt
+PART: calls, watch, migration, clients, lifetime, polkit, remote, files, guests, libvirt, destinations, status
 Exit 77: something that the part needs is missing.
 """
 import json
@@ -518,7 +518,7 @@ def check_lifetime(programs):
         child = subprocess.run([programs.service, "--session", "--sysfs-root", bus.root], check=False,
                                env={**bus.environment, "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"},
                                capture_output=True, timeout=10)
-        expect(child.returncode == 2 and child.stderr.startswith(b"vfioapd: bus: "), child)
+        expect(child.returncode == 2 and child.stderr.startswith(b"vfioapd: session bus (DBUS_SESSION_BUS_ADDRESS= "), child)
         # The bus goes away: the service has nobody to serve.
         last = bus.serve()
         bus.children[0].kill()
@@ -715,9 +715,109 @@ def check_libvirt(programs):
         expect(not rest, rest)
 
 
+def check_destinations(programs):
+    """Another host is followed over SSH: what changes there changes the verdict here, and what is lost is said."""
+    bridge = shutil.which("systemd-stdio-bridge")
+    if not bridge:
+        print("skipped: systemd-stdio-bridge is missing")
+        sys.exit(77)
+    with Bus(programs, host="lpar-a", system=True) as there, Bus(programs) as here:
+        # Nobody runs there yet.
+        for status in there.root.glob("devices/ap/card*/*/status"):
+            status.write_text("assigned\n")
+        there.serve()
+        name = dbus.service.BusName("org.freedesktop.PolicyKit1", there.bus)
+        Authority(there.bus).allowed = {"org.vfioap1.inspect"}
+        ssh = pathlib.Path(here.directory, "ssh")
+        ssh.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$*\" >>'{here.directory}/log'\n"
+                       f"exec '{bridge}' --bus-path='{there.address}'\n")
+        ssh.chmod(0o755)
+        here.environment["PATH"] = f"{here.directory}:{os.environ['PATH']}"
+        nowhere = str(pathlib.Path(here.directory, "nowhere.json"))
+        here.serve("-d", "lpar-x", "-d", nowhere)
+
+        def destination(location):
+            return here.get(ROOT, "Manager", "Destinations").get(location, ("", 0, ""))
+        here.wait(lambda: here.get(MDEV_PATH, "Mdev", "Verdicts").get("lpar-x") == "compatible")
+        expect(destination("lpar-x")[0] == "reachable" and destination("lpar-x")[1] > 0, destination("lpar-x"))
+        here.wait(lambda: destination(nowhere)[0] == "unreachable")
+        expect(here.get(MDEV_PATH, "Mdev", "Verdicts")[nowhere] == "undetermined", "a file that is not there")
+        expect("nowhere.json" in destination(nowhere)[2], destination(nowhere))
+        asked = pathlib.Path(here.directory, "log").read_text()
+        expect("BatchMode=yes" in asked and asked.rstrip().endswith("-- lpar-x systemd-stdio-bridge"), asked)
+        # It changes there.
+        queue = next((there.root / "bus/ap/drivers/vfio_ap").glob("05.*"))
+        queue.unlink()
+        here.wait(lambda: here.get(MDEV_PATH, "Mdev", "Verdicts").get("lpar-x") == "incompatible")
+        # The same connection all the time.
+        expect(pathlib.Path(here.directory, "log").read_text() == asked, "ssh was started again")
+        # It goes, and comes back.
+        properties = here.record(ROOT, dbus.PROPERTIES_IFACE)
+        there.service.kill()
+        there.service.wait()
+        here.wait(lambda: here.get(MDEV_PATH, "Mdev", "Verdicts").get("lpar-x") == "undetermined")
+        here.wait(lambda: destination("lpar-x")[0] == "unreachable")
+        here.wait(lambda: any("Destinations" in a[1] for m, a, _ in properties))
+        there.wait(lambda: not there.bus.name_has_owner(NAME))
+        there.serve()
+        here.wait(lambda: here.get(MDEV_PATH, "Mdev", "Verdicts").get("lpar-x") == "incompatible", 60)
+        expect(destination("lpar-x")[0] == "reachable" and not destination("lpar-x")[2], destination("lpar-x"))
+        # An ssh that hangs does not hold up the end.
+        ssh.write_text("#!/bin/sh\nexec sleep 600\n")
+        there.service.kill()
+        here.wait(lambda: destination("lpar-x")[0] == "unreachable")
+        here.service.terminate()
+        expect(here.service.wait(10) == 0, "the end")
+        del name
+
+
+def check_status(programs):
+    """vfioapctl status asks the service of this host, and reads the host itself where there is none."""
+    with Bus(programs, system=True) as bus:
+        name = dbus.service.BusName("org.freedesktop.PolicyKit1", bus.bus)
+        Authority(bus.bus).allowed = {"org.vfioap1.inspect"}
+        destination, nowhere = str(programs.hosts / "lpar-b.json"), str(pathlib.Path(bus.directory, "nowhere.json"))
+
+        def status(*arguments):
+            child = subprocess.Popen([programs.control, "status", *arguments], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=bus.environment, text=True)
+            bus.wait(lambda: child.poll() is not None)
+            return (child.returncode, *child.communicate())
+        read = status("--sysfs-root", bus.root, "--format", "json", "-d", destination)
+        bus.serve("-d", destination, "-d", nowhere)
+        bus.wait(lambda: bus.get(MDEV_PATH, "Mdev", "Verdicts").get(destination) == "incompatible")
+        code, out, err = status("--format", "json")
+        expect((code, err) == (0, ""), (code, err))
+        asked, read = json.loads(out), json.loads(read[1])
+        expect(asked["host"]["location"] == "local", asked["host"])
+        for told, seen in zip(asked["mdevs"], read["mdevs"], strict=True):
+            verdicts = told.pop("verdicts")
+            expect(verdicts == {destination: "incompatible", nowhere: "undetermined"}, verdicts)
+            expect(seen.pop("verdicts") == {"snapshot:" + os.path.realpath(destination): "incompatible"}, seen)
+            expect({**told, "in_use": None} == {**seen, "in_use": None}, (told, seen))
+        expect(asked["destinations"][nowhere]["state"] == "unreachable", asked["destinations"])
+        code, out, err = status()
+        lines = out.splitlines()
+        expect((code, err) == (0, "") and lines[0].split()[-4:] == ["TO", "nowhere.json", "TO", "lpar-b.json"], out)
+        expect(lines[1].split()[-2:] == ["undetermined", "incompatible"], out)
+        expect(lines[-1].startswith("unreachable for ") and nowhere in lines[-1] and "No such file" in lines[-1], out)
+        # None that runs, and one that hangs: what the host itself says.
+        bus.service.send_signal(signal.SIGSTOP)
+        hung = status()
+        bus.service.send_signal(signal.SIGCONT)
+        expect("service of this host cannot be asked: it does not answer" in hung[2], hung)
+        bus.service.kill()
+        bus.service.wait()
+        bus.environment["SYSFS_ROOT"] = str(bus.root)
+        code, out, err = status()
+        expect(code == 0 and MDEV in out and "TO" not in out, (code, out, err))
+        del name
+
+
 PARTS = {"libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
          "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
-         "lifetime": check_lifetime, "polkit": check_polkit}
+         "lifetime": check_lifetime, "polkit": check_polkit,
+         "destinations": check_destinations, "status": check_status}
 
 
 def main(part, service, control, check, source):
