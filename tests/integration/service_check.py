@@ -518,7 +518,7 @@ def check_lifetime(programs):
         child = subprocess.run([programs.service, "--session", "--sysfs-root", bus.root], check=False,
                                env={**bus.environment, "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"},
                                capture_output=True, timeout=10)
-        expect(child.returncode == 2 and child.stderr.startswith(b"vfioapd: session bus (DBUS_SESSION_BUS_ADDRESS= "), child)
+        expect(child.returncode == 2 and child.stderr.startswith(b"vfioapd: session bus (DBUS_SESSION_BUS_ADDRESS="), child)
         # The bus goes away: the service has nobody to serve.
         last = bus.serve()
         bus.children[0].kill()
