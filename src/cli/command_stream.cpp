@@ -87,39 +87,13 @@ void refuse_faulty(const Input& input, const StreamReader& reader) {
     if (reader.fault()) throw InputError{input.name(), to_text(*reader.fault())};
 }
 
-/// The mdev that is named, itself or by a guest that has it.
-Uuid mdev_of(const std::string& argument, const CommonOptions& common) {
-    if (const auto uuid = Uuid::parse(argument)) return *uuid;
-    const auto guest = load_guest(argument, common.uri);
-    if (guest.mdevs.empty()) throw InputError{argument, "the guest has no vfio-ap device"};
-    return guest.mdevs.front();
-}
-
-/// The same; a UUID that is not an mdev's there may be a guest's.
-Uuid mdev_at(const Host& host, const std::string& argument, const CommonOptions& common) {
-    const auto uuid = Uuid::parse(argument);
-    if (!uuid) return mdev_of(argument, common);
-    const auto mdevs = host.mdevs();
-    if (std::find(mdevs.begin(), mdevs.end(), *uuid) != mdevs.end()) return *uuid;
-    Guest guest;
-    try {
-        guest = load_guest(argument, common.uri);
-    } catch (const Error&) {
-        throw InputError{argument,
-                         fmt::format("{} has no mdev with this UUID, and libvirt knows no such guest",
-                                     host.identity().name)};
-    }
-    if (guest.mdevs.empty()) throw InputError{argument, "the guest has no vfio-ap device"};
-    return guest.mdevs.front();
-}
-
 int save(const CommonOptions& common, const Options& options) {
     if (::isatty(STDOUT_FILENO) == 1) {
         throw InputError{"standard output",
                          "is a terminal, and a stream is binary; redirect it to a file or a pipe"};
     }
     const Host host{parse_host_location(common.source, local_sysfs_root(common.sysfs_root))};
-    const auto mdev = mdev_at(host, options.mdev, common);
+    const auto mdev = mdev_at(host, options.mdev, common.uri);
     const auto configuration = [&] {
         auto source = describe_source(guest_with(mdev), *host.read_for(mdev, {}));
         if (!source.configuration_known) {
@@ -154,7 +128,7 @@ int decode(const CommonOptions& common, const Options& options) {
 int verify(const CommonOptions& common, const Options& options) {
     if (common.destination.empty()) throw CLI::RequiredError{"--destination"};
     const Host host{parse_host_location(common.destination, local_sysfs_root(common.sysfs_root))};
-    const auto mdev = mdev_of(options.mdev, common);
+    const auto mdev = mdev_of(options.mdev, common.uri);
     const Input input{options.file};
     const auto reader = read_stream(input, options);
     refuse_faulty(input, reader);
@@ -172,7 +146,7 @@ int restore(const CommonOptions& common, const Options& options) {
     if (options.write && location.kind != HostLocation::Kind::sysfs)
         throw InputError{location.value, "only a sysfs root can be written to"};
     const Host host{location};
-    const auto mdev = mdev_of(options.mdev, common);
+    const auto mdev = mdev_of(options.mdev, common.uri);
     MigrationDevice::Side side;
     side.inventory = [&](const Uuid& uuid, const std::vector<Apqn>& queues) {
         return host.read_for(uuid, queues);

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "cli/guest_argument.h"
 
+#include "ap/error.h"
 #include "cli/libvirt_guest.h"
 #include "compat/state.h"
 
+#include <algorithm>
+
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,6 +26,30 @@ Guest load_guest(const std::string& argument, const std::string& uri) {
     if (argument == "-") return guest_of(load_domain_xml(STDIN_FILENO, "standard input"));
     if (names_file(argument)) return guest_of(load_domain_xml(argument));
     return guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, argument), argument));
+}
+
+Uuid mdev_of(const std::string& argument, const std::string& uri) {
+    if (const auto uuid = Uuid::parse(argument)) return *uuid;
+    const auto guest = load_guest(argument, uri);
+    if (guest.mdevs.empty()) throw InputError{argument, "the guest has no vfio-ap device"};
+    return guest.mdevs.front();
+}
+
+Uuid mdev_at(const Host& host, const std::string& argument, const std::string& uri) {
+    const auto uuid = Uuid::parse(argument);
+    if (!uuid) return mdev_of(argument, uri);
+    const auto mdevs = host.mdevs();
+    if (std::find(mdevs.begin(), mdevs.end(), *uuid) != mdevs.end()) return *uuid;
+    Guest guest;
+    try {
+        guest = load_guest(argument, uri);
+    } catch (const Error&) {
+        throw InputError{argument,
+                         fmt::format("{} has no mdev with this UUID, and libvirt knows no such guest",
+                                     host.identity().name)};
+    }
+    if (guest.mdevs.empty()) throw InputError{argument, "the guest has no vfio-ap device"};
+    return guest.mdevs.front();
 }
 
 }  // namespace vfioap

@@ -268,6 +268,21 @@ std::map<std::string, DestinationState> ServiceClient::destinations() {
     return destinations;
 }
 
+void ServiceClient::tell(const char* member, const std::vector<std::string>& arguments,
+                         std::chrono::milliseconds most) {
+    const auto deadline = Clock::now() + most;
+    const auto request = new_call(root, "org.vfioap1.Manager", member);
+    for (const auto& argument : arguments)
+        check(sd_bus_message_append_basic(request.get(), 's', argument.c_str()));
+    check(sd_bus_message_set_expect_reply(request.get(), 0));
+    check(sd_bus_send(bus_.get(), request.get(), nullptr));
+    // Sent is what the bus no longer waits to write.
+    const auto sent = [this] {
+        return sd_bus_is_ready(bus_.get()) > 0 && (sd_bus_get_events(bus_.get()) & POLLOUT) == 0;
+    };
+    run(sent, deadline);
+}
+
 void ServiceClient::follow() {
     const auto changed = [](sd_bus_message*, void* where, sd_bus_error*) {
         *static_cast<bool*>(where) = true;

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -54,6 +55,7 @@ class Check {
         check_mdev();
         check_queues();
         check_control_domains();
+        check_changed();
         check_unreadable();
         for (auto finding : source_.findings)
             findings().push_back(std::move(finding));
@@ -277,6 +279,7 @@ class Check {
                                 fmt::format("{} has no mdev {}", destination_.name, uuid().to_string()));
             finding.remedies =
                 create_mdev(destination_, uuid(), set_up_beforehand() ? wanted() : MdevContents{});
+            if (options_.mdev_on_demand) finding.severity = Severity::warning;
             return;
         }
         if (options_.incoming || source_.host.location == destination_.location) return;
@@ -660,6 +663,35 @@ class Check {
             finding.control_domains = extra.bits();
             finding.remedies = unassign(*mdev_, {{}, {}, extra}, whole());
         }
+    }
+
+    /// A state that was written here, of a guest that was saved here or comes back: what its mdev gives may
+    /// have changed meanwhile.
+    void check_changed() {
+        if (!source_.host.location.starts_with("state:") || source_.host.name != destination_.name ||
+            mdev_ == nullptr || !source_.configuration_known) {
+            return;
+        }
+        const auto now = guest_matrix_of(destination_, *mdev_);
+        if (now.origin == GuestMatrix::Origin::unknown) return;
+        // An mdev that waits to be filled.
+        if (native() && restoring() && now.queues.empty()) return;
+        std::vector<Apqn> changed;
+        std::set_symmetric_difference(report_.queues.begin(), report_.queues.end(), now.queues.begin(),
+                                      now.queues.end(), std::back_inserter(changed));
+        const auto& before = source_.configuration.control_domains;
+        const auto control_domains = (before - now.control_domains) | (now.control_domains - before);
+        if (changed.empty() && control_domains.none()) return;
+        auto& finding =
+            add(RuleId::config_changed, Side::destination,
+                fmt::format("{}: mdev {} does not give what it gave when the guest's state was written here",
+                            destination_.name, uuid().to_string()));
+        finding.source = count_of(report_.queues.size());
+        finding.destination = count_of(now.queues.size());
+        finding.queues = std::move(changed);
+        finding.control_domains = control_domains.bits();
+        finding.remedies = advise(Side::destination,
+                                  "find out who changed the mdev; where it was meant, nothing is to be done");
     }
 
     void check_unreadable() {

@@ -50,6 +50,8 @@ struct CheckOptions {
     bool strict = false;
     /// The guest that has the mdev at the destination is this one, on its way in.
     bool incoming = false;
+    /// The guest's mdev is made at the destination when the guest comes: that it is missing is a warning.
+    bool mdev_on_demand = false;
 };
 
 /// Describes the source of a guest's move from the inventory of its host, complete or as SysfsRoot::read_for

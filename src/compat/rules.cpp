@@ -13,7 +13,7 @@ constexpr auto warning = Severity::warning;
 constexpr auto info = Severity::info;
 constexpr std::optional<Severity> silent{};
 
-constexpr std::array<Rule, 38> table{{
+constexpr std::array<Rule, 39> table{{
     {RuleId::guest_no_vfio_ap, "guest.no-vfio-ap", info, info, "the guest has a vfio-ap device",
      "Without crypto devices there is nothing here that could stop the move."},
     {RuleId::guest_multiple_vfio_ap, "guest.multiple-vfio-ap", error, error,
@@ -40,6 +40,9 @@ constexpr std::array<Rule, 38> table{{
     {RuleId::config_truncated, "config.truncated", error, error,
      "the guest's configuration can be read whole",
      "The kernel cuts the list of queues at one page without a word."},
+    {RuleId::config_changed, "config.changed", warning, warning,
+     "the guest's configuration is what it was",
+     "What was judged, or kept for the guest, is not what it gets now."},
     {RuleId::queue_missing, "queue.missing", error, error, "the queue exists at the destination",
      "The guest would lose the queue: its number must exist at the destination."},
     {RuleId::queue_deconfigured, "queue.deconfigured", warning, error, "the queue is configured",

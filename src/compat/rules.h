@@ -39,6 +39,7 @@ enum class RuleId : std::uint8_t {
     kernel_no_migration,
     qemu_no_migration,
     config_truncated,
+    config_changed,
     queue_missing,
     queue_deconfigured,
     queue_checkstopped,

@@ -58,6 +58,35 @@ class Writer {
         return std::move(text_);
     }
 
+    std::string run_brief(std::string_view title, std::size_t lines, std::string_view rest) {
+        brief_ = true;
+        if (title.empty())
+            headline();
+        else
+            paragraph("", title, indent.size());
+        const auto lines_of = [](std::string_view text) {
+            return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+        };
+        // The last line, and one for the errors that have no room.
+        const std::size_t room = lines - 2;
+        std::string left;
+        std::size_t hidden = 0;
+        for (const auto& finding : report_.findings) {
+            if (finding.severity != Severity::error) continue;
+            const auto before = text_.size();
+            if (hidden == 0) one(finding);
+            if (hidden == 0 && lines_of(text_) <= room) continue;
+            text_.resize(std::min(before, text_.size()));
+            left += fmt::format("{}{}", hidden == 0 ? "" : ", ", rule(finding.rule).name);
+            ++hidden;
+        }
+        if (hidden > 0)
+            text_ += fmt::format("and {} more error{}: {}\n", hidden, hidden == 1 ? "" : "s",
+                                 left.size() > 60 ? left.substr(0, left.rfind(',', 60)) + " …" : left);
+        text_ += terminal_safe(rest) + '\n';
+        return std::move(text_);
+    }
+
   private:
     [[nodiscard]] std::string styled(Style style, std::string_view words) const {
         static constexpr std::array<std::string_view, 6> codes{"1", "1;31", "1;33", "1;36", "1;32", "2"};
@@ -153,15 +182,19 @@ class Writer {
         for (const auto& finding : report_.findings) {
             if (finding.severity != severity) continue;
             text_ += '\n';
-            const auto style = severity == Severity::error     ? Style::error
-                               : severity == Severity::warning ? Style::warning
-                                                               : Style::info;
-            const auto label = to_text(severity);
-            text_ += styled(style, label);
-            text_.append(label_width - label.size(), ' ');
-            text_ += styled(Style::bold, rule(finding.rule).name) + '\n';
-            details(finding);
+            one(finding);
         }
+    }
+
+    void one(const Finding& finding) {
+        const auto style = finding.severity == Severity::error     ? Style::error
+                           : finding.severity == Severity::warning ? Style::warning
+                                                                   : Style::info;
+        const auto label = to_text(finding.severity);
+        text_ += styled(style, label);
+        text_.append(label_width - label.size(), ' ');
+        text_ += styled(Style::bold, rule(finding.rule).name) + '\n';
+        details(finding);
     }
 
     void details(const Finding& finding) {
@@ -173,11 +206,14 @@ class Writer {
             list("  control  ", finding.control_domains.size(),
                  [&](std::size_t i) { return domain_text(finding.control_domains[i]); });
         }
-        paragraph("  why      ", rule(finding.rule).why, label_width);
-        kernel("  kernel   ", kernel_messages(finding));
+        if (!brief_) {
+            paragraph("  why      ", rule(finding.rule).why, label_width);
+            kernel("  kernel   ", kernel_messages(finding));
+        }
         for (const auto& remedy : finding.remedies) {
             paragraph("  do       ", fmt::format("on {}: {}", where(remedy.host), remedy.text), label_width);
             verbatim(remedy.commands, folded_commands, "             ");
+            if (brief_) break;
         }
     }
 
@@ -208,7 +244,8 @@ class Writer {
         for (std::size_t i = 0; i < shown; ++i)
             text_ += fmt::format("{}{}\n", margin, styled(Style::bold, terminal_safe(lines[i])));
         if (folded)
-            text_ += fmt::format("{}… +{} more: --all-queues shows them\n", margin, lines.size() - shown);
+            text_ += fmt::format("{}… +{} more{}\n", margin, lines.size() - shown,
+                                 brief_ ? "" : ": --all-queues shows them");
     }
 
     void prediction() {
@@ -227,6 +264,7 @@ class Writer {
 
     const Report& report_;
     const TextOptions& options_;
+    bool brief_ = false;
     std::string text_;
 };
 
@@ -254,6 +292,12 @@ std::string terminal_safe(std::string_view text) {
 
 std::string render_text(const Report& report, const TextOptions& options) {
     return Writer{report, options}.run();
+}
+
+std::string render_brief(const Report& report, std::string_view headline, std::size_t lines,
+                         std::string_view rest) {
+    const TextOptions options;
+    return Writer{report, options}.run_brief(headline, lines, rest);
 }
 
 }  // namespace vfioap

@@ -19,6 +19,12 @@ struct TextOptions {
 /// do. Ends with a newline. Whatever comes from outside is made harmless to a terminal.
 std::string render_text(const Report& report, const TextOptions& options);
 
+/// For a terminal far away, with little room: the errors only, each with the first thing to do about it, in
+/// at most `lines` lines (10 or more) of 80 columns without colours. `headline` replaces the verdict's;
+/// empty: the verdict's. The last line is `rest`: where everything is to be found.
+std::string render_brief(const Report& report, std::string_view headline, std::size_t lines,
+                         std::string_view rest);
+
 /// `text` with control characters and invalid UTF-8 replaced by `?`.
 std::string terminal_safe(std::string_view text);
 

@@ -13,11 +13,12 @@ struct Row {
     Permission permission;
 };
 
-constexpr std::array<Row, 9> table{{
+constexpr std::array<Row, 10> table{{
     {"org.vfioap1.Manager.GetInventory", Permission::inspect},
     {"org.vfioap1.Manager.CheckXml", Permission::inspect},
     {"org.vfioap1.Manager.CheckGuest", Permission::inspect},
     {"org.vfioap1.Manager.OpenMigration", Permission::manage},
+    {"org.vfioap1.Manager.HookCalled", Permission::manage},
     {"org.vfioap1.Migration.SetState", Permission::owner},
     {"org.vfioap1.Migration.TakeStream", Permission::owner},
     {"org.vfioap1.Migration.GetReport", Permission::owner},

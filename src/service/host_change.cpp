@@ -114,7 +114,7 @@ class Comparison {
         if (rule_id) {
             change.rule = rule(*rule_id).name;
         } else if (!mdevs.empty()) {
-            change.rule = config_changed;
+            change.rule = rule(RuleId::config_changed).name;
         }
         change.mdevs = std::move(mdevs);
         change.detail = std::move(detail);

@@ -14,9 +14,6 @@
 
 namespace vfioap {
 
-/// The rule id of a change that touches a guest's configuration and that no rule of a check describes.
-inline constexpr std::string_view config_changed = "config.changed";
-
 enum class ChangeKind : std::uint8_t {
     unreadable,   ///< the host, or a part of it, cannot be read any more
     readable,     ///< the host can be read again; what else changed meanwhile stands beside it

@@ -48,6 +48,7 @@ void MdevObject::update(MdevState state) {
     if (before.queues != state_.queues) changed.emplace_back("Queues");
     if (before.assigned != state_.assigned) changed.emplace_back("AssignedQueues");
     if (before.control_domains != state_.control_domains) changed.emplace_back("ControlDomains");
+    if (before.arriving != state_.arriving) changed.emplace_back("Arriving");
     if (before.verdicts != state_.verdicts) changed.emplace_back("Verdicts");
     if (!changed.empty()) bus::emit_changed(getObject(), Mdev_adaptor::INTERFACE_NAME, changed);
 }

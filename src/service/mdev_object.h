@@ -21,6 +21,7 @@ struct MdevState {
     std::vector<std::string> queues;  ///< what the guest gets
     std::uint32_t assigned = 0;       ///< queues in the matrix
     std::vector<std::string> control_domains;
+    std::string arriving;                         ///< a guest on its way here that is to have it; empty: none
     std::map<std::string, std::string> verdicts;  ///< by known destination
     friend bool operator==(const MdevState&, const MdevState&) = default;
 };
@@ -48,6 +49,7 @@ class MdevObject final
     std::uint32_t AssignedQueues() override { return state_.assigned; }
     std::vector<std::string> ControlDomains() override { return state_.control_domains; }
     bool InUse() override;
+    std::string Arriving() override { return state_.arriving; }
     std::map<std::string, std::string> Verdicts() override { return state_.verdicts; }
 
     vfioap::Uuid uuid_;

@@ -42,6 +42,7 @@ constexpr int messages_at_once = 256;
 constexpr auto verdicts_again = 5s;
 constexpr auto full_again = 60s;
 constexpr auto detached_most = 1h;
+constexpr auto longest_arrival = 2h;
 
 void limit(std::string_view what, std::size_t size, std::size_t most) {
     if (size > most)
@@ -125,6 +126,16 @@ void ManagerObject::OpenMigration(sdbus::Result<sdbus::ObjectPath>&& result, std
         getObject(), "org.vfioap1.Manager.OpenMigration", std::move(result),
         [this, mdev = std::move(mdev), role = std::move(role), options = std::move(options), owner] {
             return std::tuple{sdbus::ObjectPath{service_.open_migration(mdev, role, options, owner)}};
+        });
+}
+
+void ManagerObject::HookCalled(sdbus::Result<>&& result, std::string guest, std::string mdev,
+                               std::string operation) {
+    service_.requests_.serve(
+        getObject(), "org.vfioap1.Manager.HookCalled", std::move(result),
+        [this, guest = std::move(guest), mdev = std::move(mdev), operation = std::move(operation)] {
+            service_.hear_hook(guest, mdev, operation);
+            return std::tuple{};
         });
 }
 
@@ -214,6 +225,7 @@ int Service::run() {
             next_verdicts_ = now + verdicts_again;
         }
         drop_detached(now);
+        forget_arrivals(now);
         // Some messages of everybody, and then one job: a flood of one client does not keep the others out.
         for (int i = 0; i < messages_at_once && bus::process_one(*connection_); ++i) {
         }
@@ -285,6 +297,10 @@ void Service::look_at_host(Clock::time_point now) {
             const auto found = mdevs_.find(uuid);
             if (found == mdevs_.end()) continue;
             found->second->emitConfigurationChanged(std::string{change.rule}, change.detail);
+            if (const auto arrival = arriving_.find(uuid); arrival != arriving_.end())
+                complain(fmt::format(
+                    "guest {} is on its way here, and what was judged has changed: mdev {}: {}: {}",
+                    terminal_safe(arrival->second.guest), uuid.to_string(), change.rule, change.detail));
             touched.insert(uuid);
         }
     }
@@ -306,6 +322,8 @@ void Service::update_mdevs() {
         state.assigned = mdev.adapters.count() * mdev.domains.count();
         state.control_domains = texts_of(matrix.control_domains);
         state.guest = name_of(guest_of(mdev.uuid));
+        if (const auto arrival = arriving_.find(mdev.uuid); arrival != arriving_.end())
+            state.arriving = terminal_safe(arrival->second.guest);
         if (const auto found = verdicts_.find(mdev.uuid); found != verdicts_.end())
             state.verdicts = found->second;
         auto& object = mdevs_[mdev.uuid];
@@ -542,6 +560,32 @@ void Service::forget_client(const std::string& name) {
     for (const auto& [path, migration] : migrations_) {
         if (migration->owner() == name) closing_.push_back(path);
     }
+}
+
+void Service::hear_hook(const std::string& guest, const std::string& mdev, const std::string& operation) {
+    const auto uuid = parse_uuid(mdev);
+    limit("guest", guest.size(), 4096);
+    const auto is = [&](auto... words) { return ((operation == words) || ...); };
+    if (!is("migrate", "restore", "prepare", "started", "stopped", "release"))
+        throw InputError{"operation", "expected migrate, restore, prepare, started, stopped or release"};
+    if (is("migrate", "restore", "prepare")) {
+        if (arriving_.size() >= most_migrations)
+            throw CallError{"LimitsExceeded", fmt::format("{} guests are on their way", arriving_.size())};
+        arriving_[uuid] = {guest, Clock::now()};
+        // From now on what was judged is watched: it is the state of this moment.
+        watch_.events_lost();
+    } else {
+        arriving_.erase(uuid);
+    }
+    update_mdevs();
+}
+
+/// Whoever it was has given up without a word: after a refusal at the beginning no hook follows.
+void Service::forget_arrivals(Clock::time_point now) {
+    const auto before = arriving_.size();
+    for (auto entry = arriving_.begin(); entry != arriving_.end();)
+        entry = now - entry->second.since > longest_arrival ? arriving_.erase(entry) : std::next(entry);
+    if (arriving_.size() != before) update_mdevs();
 }
 
 Inventory Service::read_for(const Uuid& mdev, const std::vector<Apqn>& queues) const {

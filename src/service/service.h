@@ -61,6 +61,8 @@ class ManagerObject final
                     std::map<std::string, sdbus::Variant> options) override;
     void OpenMigration(sdbus::Result<sdbus::ObjectPath>&& result, std::string mdev, std::string role,
                        std::map<std::string, sdbus::Variant> options) override;
+    void HookCalled(sdbus::Result<>&& result, std::string guest, std::string mdev,
+                    std::string operation) override;
     std::string Version() override;
     std::string SysfsRoot() override;
     std::vector<std::string> Features() override;
@@ -125,6 +127,9 @@ class Service {
     std::string open_migration(const std::string& mdev, const std::string& role,
                                const std::map<std::string, sdbus::Variant>& options,
                                const std::string& owner);
+    /// What the libvirt hook of this host was called for.
+    void hear_hook(const std::string& guest, const std::string& mdev, const std::string& operation);
+    void forget_arrivals(Clock::time_point now);
     static CheckOptions check_options(CallOptions& options);
     static Verdict verdict_of(const Report& report);
 
@@ -182,6 +187,11 @@ class Service {
     // States without their device, by guest, and when each was first seen: a mover that has not come back
     // within an hour does not come back.
     std::map<Uuid, Clock::time_point> detached_;
+    struct Arrival {
+        std::string guest;
+        Clock::time_point since;
+    };
+    std::map<Uuid, Arrival> arriving_;  // by mdev: judged, and not running yet
     Worker worker_;
     std::optional<LibvirtLink> libvirt_;
 };

@@ -41,11 +41,11 @@ expect() {
     fi
 }
 
-expect "status|stream" vfioapctl st
-expect "materialize|snapshot|status|stream" vfioapctl ""
-expect "materialize|snapshot|status|stream" vfioapctl --format json ""
-expect "materialize|snapshot|status|stream" vfioapctl -d root ""
-expect "materialize|snapshot|status|stream" vfioapctl --format = json ""
+expect "state|status|stream" vfioapctl st
+expect "materialize|snapshot|state|status|stream" vfioapctl ""
+expect "materialize|snapshot|state|status|stream" vfioapctl --format json ""
+expect "materialize|snapshot|state|status|stream" vfioapctl -d root ""
+expect "materialize|snapshot|state|status|stream" vfioapctl --format = json ""
 expect "" vfioapctl status ""
 expect "bin|local|lpar-b.json|root|two words" vfioapctl snapshot ""
 expect "--output" vfioapctl snapshot --o

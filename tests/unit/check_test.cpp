@@ -234,6 +234,21 @@ std::vector<Row> guest_and_host_rows() {
              move.domain->state->mdev = test::uuid(test::neighbour_mdev);
          },
          nothing, everywhere({.host = Side::source, .verdict = Verdict::undetermined})},
+        {RuleId::config_changed, "a state that was written here, before the mdev was changed",
+         [](Move& move) {
+             move.domain = domain_with_state(move);
+             move.domain->state->host = move.right().name;
+             move.domain->state->configuration.control_domains = {};
+         },
+         [](Move& move) {
+             move.domain = domain_with_state(move);
+             move.domain->state->host = move.right().name;
+         },
+         everywhere({.severity = warning,
+                     .control_domains = {4},
+                     .source = "4 queues",
+                     .destination = "4 queues",
+                     .verdict = Verdict::compatible})},
         {RuleId::host_secure_execution,
          "the destination is itself a guest in Secure Execution",
          [](Move& move) { move.edit_destination = [](Inventory& host) { host.prot_virt_guest = true; }; },
