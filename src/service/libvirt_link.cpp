@@ -552,8 +552,11 @@ bool LibvirtLink::Follower::job_runs(virDomainPtr domain) const {
     virDomainJobInfo job{};
     if (libvirt_.get_job_info(domain, &job) == 0)
         return job.type == VIR_DOMAIN_JOB_BOUNDED || job.type == VIR_DOMAIN_JOB_UNBOUNDED;
-    // So the destination answers while the guest comes in (libvirt, qemuDomainGetJobStatsInternal).
-    return last_code() == VIR_ERR_OPERATION_INVALID || last_code() == VIR_ERR_OPERATION_TIMEOUT;
+    // So the destination answers while the guest comes in (libvirt, qemuDomainGetJobStatsInternal): 9.0 says
+    // `Operation not supported: migration statistics are available only on the source host`.
+    const int code = last_code();
+    return code == VIR_ERR_OPERATION_UNSUPPORTED || code == VIR_ERR_OPERATION_INVALID ||
+           code == VIR_ERR_OPERATION_TIMEOUT;
 }
 
 void LibvirtLink::Follower::write(Wants::iterator wanted, Known& known) {

@@ -570,6 +570,37 @@ TEST_F(LibvirtLinkWith, a_job_in_the_way_stores_the_state_after_it) {
     EXPECT_EQ(watched.count<LibvirtCallFailed>(), 1U) << "told once";
 }
 
+// Of a guest that comes in libvirt says nothing but this (9.0), and a change waits until it is there, for up
+// to 30 s.
+TEST_F(LibvirtLinkWith, a_guest_that_comes_in_gets_its_state_when_it_is_there) {
+    Stubs::refusals = 3;
+    stubbed_.get_job_info = [](virDomainPtr, virDomainJobInfoPtr info) {
+        if (Stubs::refusals-- > 0) {
+            Stubs::fail(VIR_ERR_OPERATION_UNSUPPORTED,
+                        "migration statistics are available only on the source host");
+            return -1;
+        }
+        info->type = VIR_DOMAIN_JOB_NONE;
+        return 0;
+    };
+    stubbed_.get_metadata = [](virDomainPtr domain, int type, const char* uri, unsigned flags) {
+        Stubs::error.reset();
+        return Stubs::real.get_metadata(domain, type, uri, flags);
+    };
+    stubbed_.set_metadata = [](virDomainPtr domain, int type, const char* text, const char* key,
+                               const char* uri, unsigned flags) {
+        EXPECT_LE(Stubs::refusals, 0) << "called while it comes in";
+        return Stubs::real.set_metadata(domain, type, text, key, uri, flags);
+    };
+    Watched watched{quick(in_process, stubbed_)};
+    ASSERT_TRUE(watched.next<LibvirtConnected>());
+    watched.link().set_state(guest1, state);
+    ASSERT_TRUE(watched.next<LibvirtCallFailed>());
+    const auto stored = watched.next<StateStored>();
+    ASSERT_TRUE(stored);
+    EXPECT_TRUE(stored->written);
+}
+
 TEST_F(LibvirtLinkWith, a_refusal_because_a_job_began_stores_the_state_later) {
     Stubs::refusals = 2;
     stubbed_.set_metadata = [](virDomainPtr domain, int type, const char* text, const char* key,
