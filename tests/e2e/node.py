@@ -212,10 +212,6 @@ class Node:
         (libvirt / "libvirtd.conf").write_text(LIBVIRTD_CONFIG.format(uuid=uuid.uuid4()))
         (libvirt / "qemu.conf").write_text(QEMU_CONFIG)
         (self.directory / "bus.conf").write_text(BUS_CONFIG.format(source=SOURCE))
-        # What libvirt knows of the emulator takes it long to find out; it looks itself whether it still holds.
-        kept = self.images.directory / "capabilities"
-        if kept.is_dir():
-            shutil.copytree(kept, self.directory / "var-cache-libvirt/qemu/capabilities", copy_function=shutil.copy2)
 
     def close(self):
         if self.bus:
@@ -290,20 +286,6 @@ class Node:
                 raise Failed(f"{self.name}: libvirtd has ended: {self.text_of('libvirtd.out')}")
             return self.virsh("list", check=False).returncode == 0
         wait_for(answers, f"{self.name}: libvirtd")
-        self._keep_capabilities()
-
-    def _keep_capabilities(self):
-        found, kept = self.directory / "var-cache-libvirt/qemu/capabilities", self.images.directory / "capabilities"
-        if not found.is_dir():
-            return
-        if kept.is_dir() and {f.name for f in found.iterdir()} <= {f.name for f in kept.iterdir()} and \
-                all((kept / f.name).read_bytes() == f.read_bytes() for f in found.iterdir()):
-            return
-        new = kept.with_name(f"capabilities.{os.getpid()}")
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(found, new, copy_function=shutil.copy2)
-        shutil.rmtree(kept, ignore_errors=True)
-        new.rename(kept)
 
     def stop_libvirtd(self, number=signal.SIGTERM):
         """Its guests go on."""
@@ -333,14 +315,22 @@ class Node:
         self.stop_service(number)
         self.start_service()
 
-    def install_hook(self, name, text):
-        """A hook for QEMU guests; a running libvirtd is started again, since it looks for hooks then."""
-        hook = self.directory / "etc-libvirt/hooks/qemu.d" / name
-        hook.parent.mkdir(parents=True, exist_ok=True)
-        hook.write_text(text)
-        hook.chmod(0o755)
+    def install_hook(self, name, hook):
+        """A hook for QEMU guests: a text, or the path of a program. A running libvirtd is started again, since it
+        looks for hooks then."""
+        installed = self.directory / "etc-libvirt/hooks/qemu.d" / name
+        installed.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(hook, pathlib.Path):
+            shutil.copy(hook, installed)
+        else:
+            installed.write_text(hook)
+        installed.chmod(0o755)
         if self.libvirtd and self.libvirtd.poll() is None:
             self.restart_libvirtd()
+
+    def configure(self, text):
+        """/etc/vfioap/vfioap.conf; the service reads it at SIGHUP."""
+        (self.directory / "etc-vfioap/vfioap.conf").write_text(text)
 
     def set_network(self, up):
         self.run("ip", "link", "set", "eth0", "up" if up else "down")
@@ -360,7 +350,8 @@ class Node:
 
     def logs(self):
         """{name: text} of all that helps to understand a failure."""
-        names = ["syslog", "vfioapd.log", "libvirtd.out", "polkitd.log", "dbus.log", "var-log-libvirt/libvirtd.log"]
+        names = ["vfioapd.log", "migrate.log", "start.log", "syslog", "libvirtd.out", "polkitd.log", "dbus.log",
+                 "var-log-libvirt/libvirtd.log"]
         names += [str(file.relative_to(self.directory)) for pattern in ("var-log-libvirt/qemu/*.log",
                                                                         "run/e2e/device/*.log", "run/e2e/device/*.err")
                   for file in sorted(self.directory.glob(pattern))]

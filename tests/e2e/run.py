@@ -70,7 +70,7 @@ class Result:
         self.name, self.state, self.seconds, self.detail, self.logs = name, "skipped", 0.0, "", {}
 
 
-def interrupted(number, _frame):
+def interrupted(number, _):
     if number == signal.SIGALRM:
         raise TimeoutError(f"not done after {LONGEST} s")
     sys.exit(128 + number)
@@ -108,7 +108,7 @@ def run_test(test, directory, programs, files, keep):
     return result
 
 
-def show(result, lines=40):
+def show(result, lines=25):
     print(f"{result.state:<7} {result.name:<40} {result.seconds:4.0f} s{'   ' + result.detail if result.detail else ''}",
           flush=True)
     for name, text in result.logs.items():
