@@ -685,6 +685,40 @@ TEST_F(LibvirtLinkWith, a_device_that_comes_and_goes_tells_the_guests_mdevs) {
     }
 }
 
+// `virsh migrate --undefinesource`: the domain is still there when it has stopped, and goes without an event.
+TEST_F(LibvirtLinkWith, a_guest_that_a_migration_undefines_is_gone) {
+    stubbed_.register_domain_event = [](virConnectPtr connection, virDomainPtr domain, int id,
+                                        virConnectDomainEventGenericCallback callback, void* opaque,
+                                        virFreeCallback free) {
+        if (id == VIR_DOMAIN_EVENT_ID_LIFECYCLE) Stubs::device_callbacks.emplace_back(callback, opaque);
+        return Stubs::real.register_domain_event(connection, domain, id, callback, opaque, free);
+    };
+    stubbed_.lookup_by_uuid = [](virConnectPtr connection, const char* uuid) -> virDomainPtr {
+        if (++Stubs::calls == 1) return Stubs::real.lookup_by_uuid(connection, uuid);
+        Stubs::fail(VIR_ERR_NO_DOMAIN, "Domain not found");
+        return nullptr;
+    };
+    Watched watched{quick(in_process, stubbed_)};
+    ASSERT_TRUE(watched.next<LibvirtConnected>());
+    ASSERT_EQ(Stubs::device_callbacks.size(), 1U);
+    const int timer = libvirt_.add_timeout(
+        0,
+        [](int id, void*) {
+            const auto& [callback, opaque] = Stubs::device_callbacks.front();
+            auto* const connection = Stubs::real.open_read_only(in_process);
+            auto* const domain = Stubs::real.lookup_by_uuid(connection, guest1.to_string().c_str());
+            reinterpret_cast<virConnectDomainEventCallback>(reinterpret_cast<void*>(callback))(
+                connection, domain, VIR_DOMAIN_EVENT_STOPPED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED, opaque);
+            Stubs::real.free_domain(domain);
+            Stubs::real.close(connection);
+            Stubs::real.remove_timeout(id);
+        },
+        nullptr, nullptr);
+    ASSERT_GE(timer, 0);
+    ASSERT_TRUE(watched.next<GuestGone>());
+    EXPECT_EQ(watched.link().guests().count(guest1), 0U);
+}
+
 TEST_F(LibvirtLinkWith, a_job_to_abort_has_it_aborted) {
     stubbed_.abort_job = [](virDomainPtr domain) {
         Stubs::calls += Stubs::real.domain_name(domain) == std::string_view{"guest1"} ? 1 : 100;
