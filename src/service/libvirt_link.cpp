@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <deque>
 #include <exception>
+#include <iterator>
 #include <mutex>
 #include <set>
 #include <string_view>
@@ -167,6 +168,10 @@ class LibvirtLink::Follower {
         bool failure_told = false;
     };
     using Wants = std::map<Uuid, Wanted>;
+    struct LookAgain {
+        Clock::time_point due;
+        std::chrono::milliseconds delay;
+    };
 
     [[nodiscard]] bool stopping() const { return shared_->stop; }
     [[nodiscard]] bool working() const { return connection_ && !lost_ && !stopping(); }
@@ -186,6 +191,7 @@ class LibvirtLink::Follower {
 
     Domain lookup(virConnectPtr connection, const Uuid& guest);
     void look(const Uuid& guest);
+    void look_again();
     void look_at(virDomainPtr domain);
     /// Nothing: not to be had. Empty: there is none.
     std::optional<std::string> state_of(virDomainPtr domain);
@@ -203,10 +209,10 @@ class LibvirtLink::Follower {
     [[nodiscard]] bool job_runs(virDomainPtr domain) const;
 
     std::optional<Uuid> uuid_of(virDomainPtr domain) const;
-    void on_lifecycle(const Uuid& guest, int event);
+    void on_lifecycle(const Uuid& guest, int event, int detail);
 
     // NOLINTBEGIN(readability-named-parameter): libvirt's parameters, as its manual has them
-    static int lifecycle(virConnectPtr, virDomainPtr domain, int event, int, void* self);
+    static int lifecycle(virConnectPtr, virDomainPtr domain, int event, int detail, void* self);
     static void device(virConnectPtr, virDomainPtr domain, const char*, void* self);
     static void metadata(virConnectPtr, virDomainPtr domain, int type, const char* uri, void* self);
     static void reboot(virConnectPtr, virDomainPtr domain, void* self);
@@ -230,6 +236,7 @@ class LibvirtLink::Follower {
 
     std::map<Uuid, Known> known_;
     std::set<Uuid> looks_;
+    std::map<Uuid, LookAgain> looks_again_;
     std::set<Uuid> aborts_;
     Wants wants_;
 };
@@ -283,6 +290,7 @@ void LibvirtLink::Follower::work() {
     while (true) {
         collect();
         if (!working()) break;
+        look_again();
         if (!aborts_.empty()) {
             abort(aborts_.extract(aborts_.begin()).value());
         } else if (!looks_.empty()) {
@@ -320,6 +328,8 @@ int LibvirtLink::Follower::until_next() const {
         if (!looks_.empty() || !aborts_.empty()) return 0;
         for (const auto& [guest, wanted] : wants_)
             next = std::min(next.value_or(wanted.due), wanted.due);
+        for (const auto& [guest, again] : looks_again_)
+            next = std::min(next.value_or(again.due), again.due);
     }
     if (!next) return -1;
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - Clock::now()).count();
@@ -396,6 +406,7 @@ void LibvirtLink::Follower::disconnect() {
     }
     events_.clear();
     looks_.clear();
+    looks_again_.clear();
     lost_.reset();
 }
 
@@ -440,6 +451,19 @@ void LibvirtLink::Follower::look(const Uuid& guest) {
         gone(guest);
     else
         failed(guest, "look for it");
+}
+
+void LibvirtLink::Follower::look_again() {
+    const auto now = Clock::now();
+    for (auto each = looks_again_.begin(); each != looks_again_.end();) {
+        auto& [guest, again] = *each;
+        if (again.due <= now) {
+            looks_.insert(guest);
+            again.delay *= 2;
+            again.due = now + again.delay;
+        }
+        each = again.delay > options_.longest_retry ? looks_again_.erase(each) : std::next(each);
+    }
 }
 
 void LibvirtLink::Follower::look_at(virDomainPtr domain) {
@@ -503,6 +527,7 @@ void LibvirtLink::Follower::tell_guest(LibvirtGuest guest, std::string state) {
 }
 
 void LibvirtLink::Follower::gone(const Uuid& guest) {
+    looks_again_.erase(guest);
     wants_.erase(guest);
     if (auto known = known_.extract(guest)) shared_->tell(GuestGone{std::move(known.mapped().guest)});
 }
@@ -555,8 +580,11 @@ bool LibvirtLink::Follower::job_runs(virDomainPtr domain) const {
     virDomainJobInfo job{};
     if (libvirt_.get_job_info(domain, &job) == 0)
         return job.type == VIR_DOMAIN_JOB_BOUNDED || job.type == VIR_DOMAIN_JOB_UNBOUNDED;
-    // So the destination answers while the guest comes in (libvirt, qemuDomainGetJobStatsInternal).
-    return last_code() == VIR_ERR_OPERATION_INVALID || last_code() == VIR_ERR_OPERATION_TIMEOUT;
+    // So the destination answers while the guest comes in (libvirt, qemuDomainGetJobStatsInternal): 9.0 says
+    // `Operation not supported: migration statistics are available only on the source host`.
+    const int code = last_code();
+    return code == VIR_ERR_OPERATION_UNSUPPORTED || code == VIR_ERR_OPERATION_INVALID ||
+           code == VIR_ERR_OPERATION_TIMEOUT;
 }
 
 void LibvirtLink::Follower::write(Wants::iterator wanted, Known& known) {
@@ -599,7 +627,7 @@ void LibvirtLink::Follower::later(Wants::iterator wanted, const std::string& rea
 
 // Events.
 
-void LibvirtLink::Follower::on_lifecycle(const Uuid& guest, int event) {
+void LibvirtLink::Follower::on_lifecycle(const Uuid& guest, int event, int detail) {
     const auto known = known_.find(guest);
     switch (event) {
         case VIR_DOMAIN_EVENT_STOPPED:
@@ -612,6 +640,11 @@ void LibvirtLink::Follower::on_lifecycle(const Uuid& guest, int event) {
                 tell_guest(std::move(stopped), {});
             }
             looks_.insert(guest);
+            // A migration may undefine it right after, of which no event tells (libvirt 9.0,
+            // qemuMigrationSrcConfirm): the look may have come before that.
+            if (event == VIR_DOMAIN_EVENT_STOPPED && detail == VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
+                looks_again_.insert_or_assign(
+                    guest, LookAgain{Clock::now() + options_.first_retry, options_.first_retry});
             break;
         case VIR_DOMAIN_EVENT_DEFINED:
         case VIR_DOMAIN_EVENT_UNDEFINED:
@@ -630,10 +663,10 @@ void LibvirtLink::Follower::on_lifecycle(const Uuid& guest, int event) {
     }
 }
 
-int LibvirtLink::Follower::lifecycle(virConnectPtr /*connection*/, virDomainPtr domain, int event,
-                                     int /*detail*/, void* self) {
+int LibvirtLink::Follower::lifecycle(virConnectPtr /*connection*/, virDomainPtr domain, int event, int detail,
+                                     void* self) {
     auto& follower = *static_cast<Follower*>(self);
-    if (const auto guest = follower.uuid_of(domain)) follower.on_lifecycle(*guest, event);
+    if (const auto guest = follower.uuid_of(domain)) follower.on_lifecycle(*guest, event, detail);
     return 0;
 }
 

@@ -570,6 +570,37 @@ TEST_F(LibvirtLinkWith, a_job_in_the_way_stores_the_state_after_it) {
     EXPECT_EQ(watched.count<LibvirtCallFailed>(), 1U) << "told once";
 }
 
+// Of a guest that comes in libvirt says nothing but this (9.0), and a change waits until it is there, for up
+// to 30 s.
+TEST_F(LibvirtLinkWith, a_guest_that_comes_in_gets_its_state_when_it_is_there) {
+    Stubs::refusals = 3;
+    stubbed_.get_job_info = [](virDomainPtr, virDomainJobInfoPtr info) {
+        if (Stubs::refusals-- > 0) {
+            Stubs::fail(VIR_ERR_OPERATION_UNSUPPORTED,
+                        "migration statistics are available only on the source host");
+            return -1;
+        }
+        info->type = VIR_DOMAIN_JOB_NONE;
+        return 0;
+    };
+    stubbed_.get_metadata = [](virDomainPtr domain, int type, const char* uri, unsigned flags) {
+        Stubs::error.reset();
+        return Stubs::real.get_metadata(domain, type, uri, flags);
+    };
+    stubbed_.set_metadata = [](virDomainPtr domain, int type, const char* text, const char* key,
+                               const char* uri, unsigned flags) {
+        EXPECT_LE(Stubs::refusals, 0) << "called while it comes in";
+        return Stubs::real.set_metadata(domain, type, text, key, uri, flags);
+    };
+    Watched watched{quick(in_process, stubbed_)};
+    ASSERT_TRUE(watched.next<LibvirtConnected>());
+    watched.link().set_state(guest1, state);
+    ASSERT_TRUE(watched.next<LibvirtCallFailed>());
+    const auto stored = watched.next<StateStored>();
+    ASSERT_TRUE(stored);
+    EXPECT_TRUE(stored->written);
+}
+
 TEST_F(LibvirtLinkWith, a_refusal_because_a_job_began_stores_the_state_later) {
     Stubs::refusals = 2;
     stubbed_.set_metadata = [](virDomainPtr domain, int type, const char* text, const char* key,
@@ -652,6 +683,40 @@ TEST_F(LibvirtLinkWith, a_device_that_comes_and_goes_tells_the_guests_mdevs) {
         ASSERT_TRUE(changed);
         EXPECT_EQ(changed->mdevs.size(), added ? 1U : 0U);
     }
+}
+
+// `virsh migrate --undefinesource`: the domain is still there when it has stopped, and goes without an event.
+TEST_F(LibvirtLinkWith, a_guest_that_a_migration_undefines_is_gone) {
+    stubbed_.register_domain_event = [](virConnectPtr connection, virDomainPtr domain, int id,
+                                        virConnectDomainEventGenericCallback callback, void* opaque,
+                                        virFreeCallback free) {
+        if (id == VIR_DOMAIN_EVENT_ID_LIFECYCLE) Stubs::device_callbacks.emplace_back(callback, opaque);
+        return Stubs::real.register_domain_event(connection, domain, id, callback, opaque, free);
+    };
+    stubbed_.lookup_by_uuid = [](virConnectPtr connection, const char* uuid) -> virDomainPtr {
+        if (++Stubs::calls == 1) return Stubs::real.lookup_by_uuid(connection, uuid);
+        Stubs::fail(VIR_ERR_NO_DOMAIN, "Domain not found");
+        return nullptr;
+    };
+    Watched watched{quick(in_process, stubbed_)};
+    ASSERT_TRUE(watched.next<LibvirtConnected>());
+    ASSERT_EQ(Stubs::device_callbacks.size(), 1U);
+    const int timer = libvirt_.add_timeout(
+        0,
+        [](int id, void*) {
+            const auto& [callback, opaque] = Stubs::device_callbacks.front();
+            auto* const connection = Stubs::real.open_read_only(in_process);
+            auto* const domain = Stubs::real.lookup_by_uuid(connection, guest1.to_string().c_str());
+            reinterpret_cast<virConnectDomainEventCallback>(reinterpret_cast<void*>(callback))(
+                connection, domain, VIR_DOMAIN_EVENT_STOPPED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED, opaque);
+            Stubs::real.free_domain(domain);
+            Stubs::real.close(connection);
+            Stubs::real.remove_timeout(id);
+        },
+        nullptr, nullptr);
+    ASSERT_GE(timer, 0);
+    ASSERT_TRUE(watched.next<GuestGone>());
+    EXPECT_EQ(watched.link().guests().count(guest1), 0U);
 }
 
 TEST_F(LibvirtLinkWith, a_job_to_abort_has_it_aborted) {
