@@ -70,8 +70,8 @@ class Bus:
         config.write_text(f"""<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
             "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
             <busconfig><type>{kind}</type><listen>unix:path={self.directory}/socket</listen><auth>EXTERNAL</auth>
-            <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
-            <allow own="*"/></policy>
+            <policy context="default"><allow user="*"/><allow send_destination="*" eavesdrop="true"/>
+            <allow eavesdrop="true"/><allow own="*"/></policy>
             <limit name="max_connections_per_user">4096</limit><limit name="max_replies_per_connection">50000</limit>
             <limit name="max_completed_connections">4096</limit>
             </busconfig>""")
