@@ -3,12 +3,14 @@
 // an error reply.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "service/bus.h"
 #include "service/gate.h"
@@ -30,6 +32,33 @@ class CallError : public std::exception {
 
 /// The error reply for the exception that is being handled.
 sdbus::Error current_error();
+
+/// What an answer may have. A bus takes messages of 32 MiB where nobody has changed that, and throws out who
+/// sends a larger one. The rest is for what is around the answer.
+constexpr std::size_t most_answer = std::size_t{32} * 1024 * 1024 - 4096;
+
+/// At least as many bytes as `value` takes in a message.
+inline std::size_t size_in_message(const std::string& value) {
+    return value.size() + 8;
+}
+inline std::size_t size_in_message(const std::vector<std::string>& values) {
+    std::size_t size = 8;
+    for (const auto& value : values)
+        size += size_in_message(value);
+    return size;
+}
+inline std::size_t size_in_message(const sdbus::UnixFd&) {
+    return 4;
+}
+
+/// Throws CallError where the values are too much for one message.
+template <typename... Out>
+void limit_answer(const Out&... values) {
+    const auto size = (std::size_t{0} + ... + size_in_message(values));
+    if (size > most_answer)
+        throw CallError{"LimitsExceeded", "the answer would have " + std::to_string(size) +
+                                              " bytes, more than a message may have"};
+}
 
 /// Options of a call, `a{sv}`. What is unknown or of a wrong type is InvalidInput.
 class CallOptions {
@@ -58,8 +87,13 @@ class Requests {
     void serve(const sdbus::IObject& object, const std::string& member, sdbus::Result<Out...>&& result,
                Work work, const std::string& owner = {}) {
         admit(object, member, std::move(result), owner, [work](const auto& shared) {
-            std::apply([&](const auto&... values) { shared->returnResults(values...); },
-                       std::tuple<Out...>{work()});
+            const std::tuple<Out...> answer{work()};
+            std::apply(
+                [&](const auto&... values) {
+                    limit_answer(values...);
+                    shared->returnResults(values...);
+                },
+                answer);
         });
     }
 
@@ -71,7 +105,12 @@ class Requests {
             work([shared](const sdbus::Error* error, const std::tuple<Out...>& answer) {
                 answer_errors(*shared, [&] {
                     if (error != nullptr) throw *error;
-                    std::apply([&](const auto&... values) { shared->returnResults(values...); }, answer);
+                    std::apply(
+                        [&](const auto&... values) {
+                            limit_answer(values...);
+                            shared->returnResults(values...);
+                        },
+                        answer);
                 });
             });
         });

@@ -69,6 +69,29 @@ void complain(const std::string& message) {
     warn("vfioapd", message);
 }
 
+/// The snapshot of it. Some 60,000 queues that all have keys are too much for a message: then without keys.
+/// Those can be unknown, while a queue that is not told of would be missing.
+std::string text_of(Inventory inventory) {
+    std::ostringstream text;
+    write_snapshot(text, inventory, {});
+    if (size_in_message(text.str()) <= most_answer) return std::move(text).str();
+    // By pointers that keep what they point to.
+    std::map<std::shared_ptr<const QueueDetail>, std::shared_ptr<const QueueDetail>> without;
+    for (auto& queue : inventory.queues) {
+        if (queue.mkvps() == nullptr) continue;
+        auto& detail = without[queue.detail];
+        if (!detail) {
+            auto made = std::make_shared<QueueDetail>(*queue.detail);
+            made->mkvps.reset();
+            detail = std::move(made);
+        }
+        queue.detail = detail;
+    }
+    text.str({});
+    write_snapshot(text, inventory, {});
+    return std::move(text).str();
+}
+
 std::string keys_file(const std::string& directory) {
     return directory + "/known-keys.json";
 }
@@ -430,12 +453,10 @@ bool Service::is_in_use(const Uuid& uuid) const {
 std::string Service::inventory_text() {
     const auto now = Clock::now();
     if (inventory_text_.empty() || now - inventory_text_time_ > full_again) {
-        std::ostringstream text;
         auto inventory = root_.read_all(Depth::full);
         remember_keys(inventory);
         keys_.merge_into(inventory);
-        write_snapshot(text, inventory, {});
-        inventory_text_ = std::move(text).str();
+        inventory_text_ = text_of(std::move(inventory));
         inventory_text_time_ = now;
     }
     return inventory_text_;

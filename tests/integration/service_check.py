@@ -3,7 +3,8 @@
 """vfioapd on a bus of the test's own, as its clients meet it.
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
-PART: calls, watch, migration, clients, lifetime, polkit, remote, files, guests, libvirt, destinations, status
+PART: calls, watch, migration, clients, soak, large, lifetime, polkit, remote, files, guests, libvirt, destinations,
+      status
 Exit 77: something that the part needs is missing.
 """
 import json
@@ -31,6 +32,7 @@ NAME, ROOT = "org.vfioap1", "/org/vfioap1"
 MDEV = "62177883-f1bb-47f0-914d-32a22e3a8804"
 MDEV_PATH = f"{ROOT}/mdev/{MDEV.replace('-', '_')}"
 ERROR = NAME + ".Error."
+SANITIZER = 66  # what a program ends with of which ThreadSanitizer has something to say
 failures = []
 
 
@@ -61,23 +63,27 @@ class Bus:
         self.directory = tempfile.mkdtemp(prefix="vfioap-test-")
         self.root = pathlib.Path(self.directory, "sys")
         self.children = []
+        self.clients = []
         self.arguments = list(arguments)
         # One in the service itself: the host's own is none of a test's business.
         self.libvirt = None
-        subprocess.run([programs.control, "materialize", programs.hosts / f"{host}.json", self.root], check=True)
+        if host:
+            subprocess.run([programs.control, "materialize", programs.hosts / f"{host}.json", self.root], check=True)
         kind = "system" if system else "session"
         config = pathlib.Path(self.directory, "bus.conf")
         config.write_text(f"""<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
             "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
             <busconfig><type>{kind}</type><listen>unix:path={self.directory}/socket</listen><auth>EXTERNAL</auth>
-            <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
-            <allow own="*"/></policy>
+            <policy context="default"><allow user="*"/><allow send_destination="*" eavesdrop="true"/>
+            <allow eavesdrop="true"/><allow own="*"/></policy>
             <limit name="max_connections_per_user">4096</limit><limit name="max_replies_per_connection">50000</limit>
             <limit name="max_completed_connections">4096</limit>
             </busconfig>""")
         self.address = f"unix:path={self.directory}/socket"
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("DBUS_", "SYSFS_ROOT"))}
         self.environment[f"DBUS_{kind.upper()}_BUS_ADDRESS"] = self.address
+        self.environment["TSAN_OPTIONS"] = (f"suppressions={programs.source / 'tests/tsan.supp'}:halt_on_error=1:"
+                                            f"exitcode={SANITIZER}")
         self.start("dbus-daemon", "--nofork", "--nopidfile", f"--config-file={config}", stderr=subprocess.DEVNULL)
         self.wait(lambda: pathlib.Path(self.directory, "socket").exists())
         self.bus = self.connect()
@@ -87,10 +93,22 @@ class Bus:
         return self
 
     def __exit__(self, *ignored):
+        # A service that still runs ends well; what a sanitizer has to say, it says then, too.
+        if self.service and self.service.poll() is None:
+            self.service.terminate()
+            try:
+                expect(self.service.wait(60) == 0, f"the service ended with {self.service.returncode}")
+            except subprocess.TimeoutExpired:
+                expect(False, "the service does not end")
+                self.service.kill()
+        if self.service and self.service.wait() == SANITIZER:
+            expect(False, self.service.stderr.read().decode())
         for child in self.children:
             if child.poll() is None:
                 child.kill()
             child.wait()
+        for client in self.clients:
+            client.kill()
         shutil.rmtree(self.directory)
 
     def start(self, *command, **more):
@@ -487,11 +505,193 @@ def check_clients(programs):
             bus.manager().GetInventory()
             memory.append(resident(bus.service.pid))
         bus.wait(lambda: descriptors(bus.service.pid) <= before)
-        # What waits to be answered comes and goes; what never goes would be there in the least of them. A sanitizer
-        # keeps what was freed, and looks for leaks by itself.
-        if b"__asan_init" not in pathlib.Path(programs.service).read_bytes():
+        # What waits to be answered comes and goes; what never goes would be there in the least of them.
+        if not is_sanitized(programs.service):
             grown = min(memory[30:]) - min(memory[10:20])
             expect(grown < 2048, f"{grown} KiB more in memory: {memory}")
+        expect(bus.service.poll() is None, "the service has ended")
+
+
+def anonymous(pid):
+    """Memory that is not of files, in KiB."""
+    return int(next(line for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+                    if line.startswith("RssAnon:")).split()[1])
+
+
+def is_sanitized(program):
+    """It keeps what was freed, and looks for leaks by itself."""
+    code = pathlib.Path(program).read_bytes()
+    return b"__asan_init" in code or b"__tsan_init" in code
+
+
+class OtherClient:
+    """A client in a process of its own, in the middle of everything: a migration open, its stream taken, calls on
+    their way of which it reads no answer. It goes no further until it is killed."""
+
+    def __init__(self, bus, programs, calls, stalled):
+        reader, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(reader)
+                client = bus.connect()
+                manager = bus.manager(client)
+                migration = bus.object(manager.OpenMigration(MDEV, "source", options()), "Migration", client)
+                if not stalled:
+                    migration.SetState("STOP_COPY")
+                    stream = migration.TakeStream()
+                    os.read(stream.take(), 10)
+                else:
+                    # The mdev is for others, too.
+                    migration.Close()
+                for number in range(calls):
+                    if number % 3:
+                        manager.CheckXml(programs.guest, programs.snapshot["lpar-b"], options(),
+                                         reply_handler=lambda *a: None, error_handler=lambda e: None)
+                    else:
+                        manager.GetInventory(reply_handler=lambda a: None, error_handler=lambda e: None)
+                client.flush()
+                os.write(writer, b"x")
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(writer)
+        bus.clients.append(self)
+        expect(os.read(reader, 1) == b"x", "a client came to nothing")
+        os.close(reader)
+
+    def kill(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+
+def check_soak(programs):
+    """10,000 calls of all kinds, of clients that die, stall and flood. Nothing stays of them."""
+    rounds = 50
+    with Bus(programs) as bus:
+        bus.serve()
+        manager, pid = bus.manager(), bus.service.pid
+        snapshot = programs.snapshot["lpar-b"]
+        root = bus.bus.get_object(NAME, ROOT, introspect=False)
+        made = 0
+
+        def wrong(member, *arguments):
+            expect(error_of(getattr(manager, member), *arguments) == "InvalidInput", member)
+
+        def managed():
+            return root.GetManagedObjects(dbus_interface="org.freedesktop.DBus.ObjectManager")
+
+        def migrate():
+            path = manager.OpenMigration(MDEV, "source", options())
+            migration = bus.object(path, "Migration")
+            migration.SetState("STOP_COPY")
+            os.close(migration.TakeStream().take())
+            bus.get(path, "Migration", "State")
+            migration.SetState("RUNNING")
+            migration.Close()
+        mixed = (
+            manager.GetInventory,
+            lambda: manager.CheckXml(programs.guest, snapshot, options()),
+            lambda: manager.CheckXml(programs.guest, "", options(mode="detached")),
+            lambda: bus.get(MDEV_PATH, "Mdev", "Queues"),
+            lambda: bus.get(MDEV_PATH, "Mdev", "InUse"),
+            lambda: bus.get(ROOT, "Manager", "Version"),
+            lambda: root.Introspect(dbus_interface=dbus.INTROSPECTABLE_IFACE),
+            lambda: wrong("CheckXml", "<domain>", "", options()),
+            lambda: wrong("CheckXml", programs.guest, "{", options()),
+            lambda: wrong("OpenMigration", "nonsense", "source", options()),
+            managed)
+        # What is made at its first use, for good.
+        for call in (*mixed, migrate):
+            call()
+        objects, memory = set(managed()), []
+        # The least: it may be looking at its host just now.
+        before = min(descriptors(pid) for _ in range(20))
+        stalled = [OtherClient(bus, programs, 40, True) for _ in range(3)]
+        made += len(mixed) + 6 + 3 * 42
+        for _ in range(rounds):
+            dying = OtherClient(bus, programs, 30, False)
+            made += 33
+            dying.kill()
+            # His migration goes with him: until then the mdev is taken.
+            bus.wait(lambda: set(managed()) == objects)
+            flooder, answered = bus.connect(), []
+            for _ in range(90):
+                bus.manager(flooder).CheckXml(programs.guest, snapshot, options(), timeout=60,
+                                              reply_handler=lambda *a: answered.append(None),
+                                              error_handler=lambda e: answered.append(e.get_dbus_name()))
+            bus.wait(lambda: len(answered) == 90, 60)
+            expect(set(answered) <= {None, ERROR + "LimitsExceeded"}, set(answered))
+            flooder.close()
+            for call in mixed * 7:
+                call()
+            migrate()
+            made += 90 + 7 * len(mixed) + 6
+            memory.append(anonymous(pid))
+        for client in stalled:
+            client.kill()
+        print(f"{made} calls; anonymous memory {memory[0]}, {memory[10]}, {memory[-1]} KiB; {before} descriptors")
+        expect(made >= 10000, made)
+        bus.wait(lambda: descriptors(pid) == before)
+        expect(set(managed()) == objects, managed().keys())
+        # The least of each: what waits to be answered comes and goes.
+        if not is_sanitized(programs.service):
+            grown = min(memory[-10:]) - min(memory[10:20])
+            expect(grown < 512, f"{grown} KiB more in memory: {memory}")
+
+
+def check_large(programs):
+    """The largest host that there can be, in one guest: 65,536 queues."""
+    maker = pathlib.Path(programs.control).parent / "tests/vfioap-make-hosts"
+    with Bus(programs, host=None) as bus:
+        largest = pathlib.Path(bus.directory, "largest.json")
+        subprocess.run([maker, "largest", largest], check=True)
+        subprocess.run([maker, "materialize", largest, bus.root], check=True)
+        # With all its master keys it is more than a bus takes of anybody: such a client would be thrown out, and the
+        # service must not do the like.
+        whole = json.loads(largest.read_text())
+        expect(largest.stat().st_size > 32 << 20, "the host is too small for this test")
+        for queue in whole["queues"]:
+            del queue["mkvps"]
+        snapshot = json.dumps(whole)
+        bus.serve()
+        manager = bus.manager()
+        slow = {"timeout": 300}
+        inventory = manager.GetInventory(**slow)
+        expect(len(json.loads(inventory)["queues"]) == 65536, "GetInventory")
+        queues = bus.get(MDEV_PATH, "Mdev", "Queues")
+        expect(len(queues) == 65536 and (queues[0], queues[-1]) == ("00.0000", "ff.00ff"), "Queues")
+        managed = bus.bus.get_object(NAME, ROOT, introspect=False).GetManagedObjects(
+            dbus_interface="org.freedesktop.DBus.ObjectManager", **slow)
+        expect(len(managed[MDEV_PATH][f"{NAME}.Mdev"]["Queues"]) == 65536, "GetManagedObjects")
+        verdict_here, rules, report = manager.CheckXml(programs.guest, snapshot, options(), **slow)
+        report = json.loads(report)
+        expect(len(report["configuration"]["queues"]) == 65536 and report["verdict"] == verdict_here, rules)
+        # The same with queues that are all missing here: 65,536 reasons.
+        other = snapshot.replace('"config": true', '"config": false')
+        verdict, rules, report = manager.CheckXml(programs.guest, other, options(), **slow)
+        expect(json.loads(report)["verdict"] == verdict, (verdict, rules))
+        path = manager.OpenMigration(MDEV, "source", options())
+        migration = bus.object(path, "Migration")
+        migration.SetState("STOP_COPY", **slow)
+        fd = migration.TakeStream().take()
+        expect(len(read_all(fd)) > 65536 * 8, "the stream")
+        migration.Close()
+        # Meanwhile others are answered: between two of the answers, not after all of them.
+        slow_answers, between = [], []
+        patient, other = bus.connect(), bus.connect()
+        for _ in range(8):
+            bus.manager(patient).CheckXml(programs.guest, snapshot, options(), timeout=300,
+                                          reply_handler=lambda *a: slow_answers.append(str(a[0])),
+                                          error_handler=lambda e: slow_answers.append(e.get_dbus_name()))
+        patient.flush()
+        other.get_object(NAME, ROOT, introspect=False).Get(
+            f"{NAME}.Manager", "Version", dbus_interface=dbus.PROPERTIES_IFACE, timeout=300,
+            reply_handler=lambda a: between.append(len(slow_answers)), error_handler=between.append)
+        bus.wait(lambda: len(slow_answers) == 8 and between, 300)
+        expect(set(slow_answers) == {str(verdict_here)} and between[0] in range(7), (slow_answers, between))
         expect(bus.service.poll() is None, "the service has ended")
 
 
@@ -816,7 +1016,7 @@ def check_status(programs):
 
 PARTS = {"libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
          "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
-         "lifetime": check_lifetime, "polkit": check_polkit,
+         "soak": check_soak, "large": check_large, "lifetime": check_lifetime, "polkit": check_polkit,
          "destinations": check_destinations, "status": check_status}
 
 

@@ -242,7 +242,7 @@ TEST(TextReport, shows_no_escape_sequence_of_a_guests_name) {
     EXPECT_THAT(text, Not(HasSubstr("\x1b")));
     EXPECT_THAT(text, HasSubstr("evil?]0;title???"));
     // JSON escapes it and stays JSON.
-    EXPECT_NO_THROW(nlohmann::json::parse(render_json(report)));
+    EXPECT_TRUE(nlohmann::json::accept(render_json(report)));
 }
 
 TEST(TextReport, tells_hosts_of_the_same_name_apart) {
