@@ -22,6 +22,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -43,6 +44,8 @@ constexpr auto verdicts_again = 5s;
 constexpr auto full_again = 60s;
 constexpr auto detached_most = 1h;
 constexpr auto longest_arrival = 2h;
+/// As soon as changes are seen anyway.
+constexpr auto judged_again = 1s;
 
 void limit(std::string_view what, std::size_t size, std::size_t most) {
     if (size > most)
@@ -249,6 +252,7 @@ int Service::run() {
         }
         drop_detached(now);
         forget_arrivals(now);
+        if (now - inventory_text_time_ > full_again) forget_inventory_text();
         // Some messages of everybody, and then one job: a flood of one client does not keep the others out.
         for (int i = 0; i < messages_at_once && bus::process_one(*connection_); ++i) {
         }
@@ -306,7 +310,8 @@ void Service::look_at_host(Clock::time_point now) {
     const auto changes = watch_.update(now);
     if (changes.empty() && watch_.inventory() == inventory_) return;
     inventory_ = watch_.inventory();
-    inventory_text_.clear();
+    forget_inventory_text();
+    judged_.inventory = nullptr;
     next_verdicts_ = now;
     update_mdevs();
     if (std::any_of(changes.begin(), changes.end(), [](const Change& change) {
@@ -458,8 +463,15 @@ std::string Service::inventory_text() {
         keys_.merge_into(inventory);
         inventory_text_ = text_of(std::move(inventory));
         inventory_text_time_ = now;
+        ::malloc_trim(0);
     }
     return inventory_text_;
+}
+
+void Service::forget_inventory_text() {
+    if (inventory_text_.empty()) return;
+    inventory_text_ = {};
+    ::malloc_trim(0);
 }
 
 Service::Verdict Service::check_xml(const std::string& domain_xml, const std::string& source_snapshot,
@@ -481,8 +493,18 @@ Service::Verdict Service::check_xml(const std::string& domain_xml, const std::st
         source = describe_source(guest, inventory);
     }
     if (guest.mdevs.empty()) return verdict_of(check(guest, source, *inventory_, check_with));
-    const auto queues = apqns_of(source.configuration);
-    return verdict_of(check(guest, source, read_for(guest.mdevs.front(), queues), check_with));
+    return verdict_of(
+        check(guest, source, *judged(guest.mdevs.front(), apqns_of(source.configuration)), check_with));
+}
+
+std::shared_ptr<const Inventory> Service::judged(const Uuid& mdev, std::vector<Apqn> queues) {
+    const auto now = Clock::now();
+    if (!judged_.inventory || judged_.mdev != mdev || judged_.queues != queues ||
+        now - judged_.time > judged_again) {
+        judged_ = {mdev, std::move(queues), nullptr, now};
+        judged_.inventory = std::make_shared<const Inventory>(read_for(mdev, judged_.queues));
+    }
+    return judged_.inventory;
 }
 
 void Service::check_guest(const sdbus::IObject& object,
@@ -638,7 +660,8 @@ void Service::load_files() {
     for (const auto& message : given.messages)
         complain(message);
     keys_.give(std::move(given.keys));
-    inventory_text_.clear();
+    forget_inventory_text();
+    judged_.inventory = nullptr;
 }
 
 void Service::look_for_keys() {

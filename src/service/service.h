@@ -154,6 +154,10 @@ class Service {
     /// Master keys of the queues that the host's own drivers have, while they can be seen.
     void look_for_keys();
     void remember_keys(const Inventory& inventory);
+    /// The same, but for callers who ask again and again of one guest: what was read for the last of them, if
+    /// that is no older than what a change takes to be seen.
+    std::shared_ptr<const Inventory> judged(const Uuid& mdev, std::vector<Apqn> queues);
+    void forget_inventory_text();
     [[nodiscard]] Inventory read_for(const Uuid& mdev, const std::vector<Apqn>& queues) const;
     void forget_client(const std::string& name);
     void close_migrations();
@@ -170,6 +174,12 @@ class Service {
     std::shared_ptr<const Inventory> inventory_;
     std::string inventory_text_;  // of GetInventory; empty: to be made
     Clock::time_point inventory_text_time_;
+    struct Judged {
+        std::optional<Uuid> mdev;
+        std::vector<Apqn> queues;
+        std::shared_ptr<const Inventory> inventory;  // null: nothing was read
+        Clock::time_point time;
+    } judged_;
     std::map<Uuid, std::map<std::string, std::string>> verdicts_;
     bool asking_for_verdicts_ = false;
     KnownKeys keys_;

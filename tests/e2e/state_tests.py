@@ -120,7 +120,7 @@ def arrives_elsewhere(case):
     guest.wait_state(b, host="host-b", queues=FEWER)
 
 
-@test("state-unplug", expected_failure="vfioapd keeps the state of a guest that has lost its device")
+@test("state-unplug")
 def unplug(case):
     a, _, guest = started(case)
     guest.unplug(a)
