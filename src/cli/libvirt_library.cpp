@@ -58,7 +58,17 @@ Libvirt load_libvirt(const char* library) {
     need(handle, libvirt.set_metadata, "virDomainSetMetadata");
     need(handle, libvirt.get_job_info, "virDomainGetJobInfo");
     need(handle, libvirt.abort_job, "virDomainAbortJob");
+    need(handle, libvirt.get_state, "virDomainGetState");
+    need(handle, libvirt.attach_device, "virDomainAttachDeviceFlags");
+    need(handle, libvirt.detach_device, "virDomainDetachDeviceFlags");
+    need(handle, libvirt.migrate_to_uri, "virDomainMigrateToURI3");
+    need(handle, libvirt.migrate, "virDomainMigrate3");
+    need(handle, libvirt.get_job_stats, "virDomainGetJobStats");
     need(handle, libvirt.free_domain, "virDomainFree");
+    need(handle, libvirt.add_string_param, "virTypedParamsAddString");
+    need(handle, libvirt.add_number_param, "virTypedParamsAddULLong");
+    need(handle, libvirt.get_number_param, "virTypedParamsGetULLong");
+    need(handle, libvirt.free_params, "virTypedParamsFree");
     need(handle, libvirt.register_event_loop, "virEventRegisterDefaultImpl");
     need(handle, libvirt.run_event_loop, "virEventRunDefaultImpl");
     need(handle, libvirt.add_handle, "virEventAddHandle");

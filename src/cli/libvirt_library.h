@@ -13,7 +13,7 @@ namespace vfioap {
 inline constexpr const char* libvirt_library = "libvirt.so.0";
 
 /// Its functions, by the names of libvirt's manual without their prefix. libvirt 9.0 has them all; the
-/// youngest, virConnectRegisterCloseCallback, came with 0.10.
+/// youngest, virDomainMigrate3, came with 1.1.
 struct Libvirt {
     decltype(&virSetErrorFunc) set_error_func = nullptr;
     decltype(&virGetLastError) last_error = nullptr;
@@ -40,7 +40,18 @@ struct Libvirt {
     decltype(&virDomainSetMetadata) set_metadata = nullptr;
     decltype(&virDomainGetJobInfo) get_job_info = nullptr;
     decltype(&virDomainAbortJob) abort_job = nullptr;
+    decltype(&virDomainGetState) get_state = nullptr;
+    decltype(&virDomainAttachDeviceFlags) attach_device = nullptr;
+    decltype(&virDomainDetachDeviceFlags) detach_device = nullptr;
+    decltype(&virDomainMigrateToURI3) migrate_to_uri = nullptr;
+    decltype(&virDomainMigrate3) migrate = nullptr;
+    decltype(&virDomainGetJobStats) get_job_stats = nullptr;
     decltype(&virDomainFree) free_domain = nullptr;
+
+    decltype(&virTypedParamsAddString) add_string_param = nullptr;
+    decltype(&virTypedParamsAddULLong) add_number_param = nullptr;
+    decltype(&virTypedParamsGetULLong) get_number_param = nullptr;
+    decltype(&virTypedParamsFree) free_params = nullptr;
 
     decltype(&virEventRegisterDefaultImpl) register_event_loop = nullptr;
     decltype(&virEventRunDefaultImpl) run_event_loop = nullptr;

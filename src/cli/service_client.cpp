@@ -268,6 +268,13 @@ std::map<std::string, DestinationState> ServiceClient::destinations() {
     return destinations;
 }
 
+void ServiceClient::open_migration(const Uuid& mdev, const char* role, bool abort_job) {
+    const auto request = new_call(root, "org.vfioap1.Manager", "OpenMigration");
+    check(sd_bus_message_append(request.get(), "ssa{sv}", mdev.to_string().c_str(), role, 1, "abort_job", "b",
+                                abort_job ? 1 : 0));
+    call(request);
+}
+
 void ServiceClient::tell(const char* member, const std::vector<std::string>& arguments,
                          std::chrono::milliseconds most) {
     const auto deadline = Clock::now() + most;

@@ -29,6 +29,7 @@ Command set_up(CLI::App& app) {
     add_status(app, options->common, options->chosen);
     add_snapshot(app, options->common, options->chosen);
     add_materialize(app, options->chosen);
+    add_migrate(app, options->common, options->chosen);
     add_state(app, options->common, options->chosen);
     add_stream(app, options->common, options->chosen);
     return [options] {

@@ -42,7 +42,7 @@ constexpr std::size_t most_migrations = 1024;
 constexpr int messages_at_once = 256;
 constexpr auto verdicts_again = 5s;
 constexpr auto full_again = 60s;
-constexpr auto detached_most = 1h;
+constexpr auto longest_move = 1h;
 constexpr auto longest_arrival = 2h;
 /// As soon as changes are seen anyway.
 constexpr auto judged_again = 1s;
@@ -250,7 +250,7 @@ int Service::run() {
             ask_for_verdicts();
             next_verdicts_ = now + verdicts_again;
         }
-        drop_detached(now);
+        forget_moves(now);
         forget_arrivals(now);
         if (now - inventory_text_time_ > full_again) forget_inventory_text();
         // Some messages of everybody, and then one job: a flood of one client does not keep the others out.
@@ -383,40 +383,48 @@ void Service::hear_libvirt() {
             complain(fmt::format("guest {}: {}", failed->guest.to_string(), failed->reason));
         } else if (const auto* const changed = std::get_if<GuestChanged>(&message)) {
             mdevs.insert(changed->guest.mdevs.begin(), changed->guest.mdevs.end());
-            judge_leftover(changed->guest, changed->state);
+            judge_mark(changed->guest, changed->state);
         } else if (const auto* const gone = std::get_if<GuestGone>(&message)) {
-            detached_.erase(gone->guest.uuid);
+            moving_.erase(gone->guest.uuid);
         }
     }
     for (const auto& mdev : mdevs)
         if (mdevs_.count(mdev) != 0) keep_state(mdev);
 }
 
-void Service::judge_leftover(const LibvirtGuest& guest, const std::string& state) {
-    if (!guest.running || !guest.mdevs.empty() || state.empty()) {
-        detached_.erase(guest.uuid);
-        return;
-    }
-    bool comes_back = false;
+void Service::judge_mark(const LibvirtGuest& guest, const std::string& state) {
+    bool marked = false;
     try {
-        comes_back = parse_state(state, guest.name).detached;
+        marked = guest.running && !state.empty() && parse_state(state, guest.name).detached;
     } catch (const Error&) {
         // Nobody can read it: it is of no use to anyone.
     }
-    if (comes_back)
-        detached_.try_emplace(guest.uuid, Clock::now());
-    else
-        libvirt_->set_state(guest.uuid, {});
+    if (!marked) {
+        moving_.erase(guest.uuid);
+        if (guest.running && guest.mdevs.empty() && !state.empty()) libvirt_->set_state(guest.uuid, {});
+        return;
+    }
+    auto& move = moving_.try_emplace(guest.uuid, Move{Clock::now(), false}).first->second;
+    if (guest.mdevs.empty())
+        move.away = true;
+    else if (move.away)
+        moving_.erase(guest.uuid);
 }
 
-void Service::drop_detached(Clock::time_point now) {
-    for (auto entry = detached_.begin(); entry != detached_.end();) {
-        if (now - entry->second < detached_most) {
+void Service::forget_moves(Clock::time_point now) {
+    for (auto entry = moving_.begin(); entry != moving_.end();) {
+        if (now - entry->second.since < longest_move) {
             ++entry;
             continue;
         }
-        libvirt_->set_state(entry->first, {});
-        entry = detached_.erase(entry);
+        const auto guest = libvirt_->guests().find(entry->first);
+        const bool away = entry->second.away;
+        const auto uuid = entry->first;
+        entry = moving_.erase(entry);
+        if (away) libvirt_->set_state(uuid, {});
+        if (away || guest == libvirt_->guests().end()) continue;
+        for (const auto& mdev : guest->second.mdevs)
+            keep_state(mdev);
     }
 }
 
@@ -426,7 +434,8 @@ const LibvirtGuest* Service::guest_of(const Uuid& mdev) const {
 
 void Service::keep_state(const Uuid& mdev) {
     const auto* const guest = guest_of(mdev);
-    if (guest == nullptr || !guest->running) return;
+    // While its mover has it, the mark is his.
+    if (guest == nullptr || !guest->running || moving_.count(guest->uuid) != 0) return;
     try {
         libvirt_->set_state(guest->uuid, state_metadata(state_of(read_for(mdev, {}), mdev)));
     } catch (const Error& error) {

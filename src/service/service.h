@@ -140,10 +140,10 @@ class Service {
     void hear_libvirt();
     /// At start, hot-plug and change of the configuration: the one place where a state is made.
     void keep_state(const Uuid& mdev);
-    /// A guest has no mdev any more, but a state: it is taken away, unless it says that the device comes
-    /// back.
-    void judge_leftover(const LibvirtGuest& guest, const std::string& state);
-    void drop_detached(Clock::time_point now);
+    /// A state may say that the device is away for a move, which is true from just before it is detached
+    /// until it is attached again. A state that does not say so, of a guest without an mdev, is taken away.
+    void judge_mark(const LibvirtGuest& guest, const std::string& state);
+    void forget_moves(Clock::time_point now);
     [[nodiscard]] const LibvirtGuest* guest_of(const Uuid& mdev) const;
     void abort_job(const Uuid& mdev);
     void ask_for_verdicts();
@@ -194,9 +194,11 @@ class Service {
     std::map<std::string, DestinationState> destination_states_;
     Event destinations_changed_;                              // raised by those that are followed
     std::vector<std::shared_ptr<Destination>> destinations_;  // for the worker, and at most one job of it
-    // States without their device, by guest, and when each was first seen: a mover that has not come back
-    // within an hour does not come back.
-    std::map<Uuid, Clock::time_point> detached_;
+    struct Move {
+        Clock::time_point since;  // a mover that has not come back within an hour does not come back
+        bool away = false;        // the device has been seen to be away
+    };
+    std::map<Uuid, Move> moving_;  // by guest: its state says that the device is away for a move
     struct Arrival {
         std::string guest;
         Clock::time_point since;

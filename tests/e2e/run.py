@@ -155,6 +155,7 @@ def main():
         print(f"skipped: {reason}")
         return 77
     from cases import TESTS
+    import move_tests  # noqa: F401
     import state_tests  # noqa: F401
     for name in options.name:
         if not fnmatch.filter(TESTS, name):
