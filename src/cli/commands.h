@@ -14,6 +14,7 @@ namespace vfioap {
 void add_snapshot(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_materialize(CLI::App& app, Command& chosen);
 void add_stream(CLI::App& app, const CommonOptions& common, Command& chosen);
+void add_plan(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_status(CLI::App& app, const CommonOptions& common, Command& chosen);
 
 }  // namespace vfioap
