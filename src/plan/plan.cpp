@@ -63,6 +63,11 @@ class Planner {
     /// A finding is mended by a step, or by what mends another, or stands in the way.
     void sort_out(const Finding& finding) {
         const bool mendable = has_commands(finding);
+        // Of the source nothing is changed but what allows the move.
+        if (finding.host != Side::destination && finding.rule != RuleId::mdev_not_migratable) {
+            if (finding.severity == Severity::error) add_obstacle(finding);
+            return;
+        }
         switch (finding.rule) {
             case RuleId::kernel_no_vfio_ap:
                 if (!mendable || !destination_.ap) return add_obstacle(finding);
@@ -90,13 +95,13 @@ class Planner {
             case RuleId::config_filtered:
             case RuleId::control_domain_missing:
             case RuleId::control_domain_extra:
-                if (mendable && finding.host == Side::destination) {
+                if (mendable) {
                     if (contents_ == nullptr) contents_ = &finding;
                     return;
                 }
                 // Fewer queues than the guest had: each that is not there has a finding of its own. So has
                 // what makes the kernel withhold an adapter, unless the kernel gives no reason.
-                if (finding.rule == RuleId::queue_count && finding.host == Side::destination) return;
+                if (finding.rule == RuleId::queue_count) return;
                 if (finding.rule == RuleId::config_filtered && has_culprit(finding)) return;
                 break;
             default:

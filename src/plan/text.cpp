@@ -44,10 +44,12 @@ class Writer {
         return fmt::format("\x1b[{}m{}\x1b[0m", codes[static_cast<std::size_t>(style)], words);
     }
 
-    /// `words`, wrapped, each line behind `left` blanks; the first behind `label` instead.
-    void paragraph(std::string_view words, std::size_t left, std::string_view label = {}) {
+    /// `words`, wrapped, each line behind `left` blanks; the first behind `label` instead, which is as wide
+    /// as `label_width`, else as `left`.
+    void paragraph(std::string_view words, std::size_t left, std::string_view label = {},
+                   std::size_t label_width = 0) {
         std::string line = label.empty() ? std::string(left, ' ') : std::string{label};
-        std::size_t used = left;
+        std::size_t used = label_width > 0 ? label_width : left;
         bool empty = true;
         const auto clean = terminal_safe(words);
         std::string_view rest = clean;
@@ -77,7 +79,7 @@ class Writer {
         const auto& guest = report.guest.name;
         const auto& host = report.destination.name;
         const auto head = [&](Style style, std::string_view word, const std::string& words) {
-            paragraph(words, 2, styled(style, word) + ' ');
+            paragraph(words, 2, styled(style, word) + ' ', word.size() + 1);
         };
         switch (plan_.state) {
             case Plan::State::nothing_to_do:

@@ -148,6 +148,12 @@ void KernelModel::write(const std::string& path, std::string_view text) {
     if (path.starts_with("bus/ap/drivers/") && (leaf == "bind" || leaf == "unbind"))
         return write_driver(path, leaf == "bind", text);
     if (path == "devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create") return create(text);
+    // The link of a queue to its driver.
+    if (path.ends_with("/driver/unbind")) {
+        const auto apqn = Apqn::parse(fs::path{path}.parent_path().parent_path().filename().string());
+        if (!apqn || queue(*apqn).driver.empty()) throw Refusal{ENOENT};
+        return write_driver("bus/ap/drivers/" + queue(*apqn).driver + "/unbind", false, text);
+    }
     const auto parent = fs::path{path}.parent_path().filename().string();
     for (auto& mdev : host_.mdevs) {
         if (mdev.uuid.to_string() == parent) return write_mdev(mdev, leaf, text);
