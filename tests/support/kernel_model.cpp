@@ -440,6 +440,8 @@ void KernelModel::write_mdev(Mdev& mdev, std::string_view leaf, std::string_view
         mdev.migratable = text == "1";
         return;
     }
+    // Before it could plug, the driver let nobody change what a guest has.
+    if (is_in_use(mdev.uuid) && !host_.has_feature("hotplug")) throw Refusal{EBUSY};
     Mdev changed = mdev;
     if (leaf == "ap_config") {
         set_config(changed, text);

@@ -99,12 +99,20 @@ Inventory carried_out(const Plan& plan, Inventory destination) {
 
 class PlanOfExamples : public testing::TestWithParam<Inventory> {};
 
+/// The same location would be the same host, whose guest uses the mdev itself.
+std::vector<Inventory> located_hosts() {
+    auto hosts = test::example_hosts();
+    for (auto& candidate : hosts)
+        candidate.location = "snapshot:/hosts/" + candidate.name + ".json";
+    return hosts;
+}
+
 TEST_P(PlanOfExamples, carried_out_makes_the_check_green_and_is_then_empty) {
     const auto& destination = GetParam();
     const std::vector<CheckOptions> modes{{Mode::detached, Profile::automatic},
                                           {Mode::native, Profile::compare},
                                           {Mode::native, Profile::restore}};
-    for (const auto& from : test::example_hosts()) {
+    for (const auto& from : located_hosts()) {
         if (from.name == destination.name) continue;
         for (const auto& mdev : from.mdevs) {
             const Guest guest{"guest", {}, {mdev.uuid}};
@@ -137,12 +145,11 @@ TEST_P(PlanOfExamples, carried_out_makes_the_check_green_and_is_then_empty) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, PlanOfExamples, testing::ValuesIn(test::example_hosts()),
-                         [](const auto& param) {
-                             auto name = param.param.name;
-                             std::replace(name.begin(), name.end(), '-', '_');
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, PlanOfExamples, testing::ValuesIn(located_hosts()), [](const auto& param) {
+    auto name = param.param.name;
+    std::replace(name.begin(), name.end(), '-', '_');
+    return name;
+});
 
 // Single steps.
 
@@ -334,6 +341,21 @@ TEST(Plan, takes_queues_only_from_an_mdev_that_no_guest_uses) {
     EXPECT_THAT(used.obstacles[0].queues, ElementsAre(Apqn{5, 4}));
     EXPECT_THAT(used.obstacles[0].message, HasSubstr("which a guest uses"));
     EXPECT_THAT(used.steps, IsEmpty());
+}
+
+TEST(Plan, leaves_an_mdev_alone_that_a_guest_uses_there_already) {
+    auto destination = host("there")
+                           .free_domains(domains)
+                           .mdev(test::example_mdev)
+                           .assign({5}, domains, {})
+                           .in_use()
+                           .build();
+    destination.location = "sysfs:/there";
+    const auto plan = plan_for(destination);
+    EXPECT_EQ(plan.state, State::blocked);
+    ASSERT_EQ(plan.obstacles.size(), 1U);
+    EXPECT_EQ(plan.obstacles[0].rule, RuleId::mdev_in_use);
+    EXPECT_THAT(plan.steps, IsEmpty());
 }
 
 TEST(Plan, takes_nothing_where_the_kernel_does_not_say_who_uses_it) {
