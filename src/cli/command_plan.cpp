@@ -47,11 +47,13 @@ Plan plan_between(const Guest& guest, const Host& source, const Host& destinatio
     }
     const auto& mdev = guest.mdevs.front();
     const auto from = describe_source(guest, *source.read_for(mdev, {}));
-    // Who else has the guest's queues is seen with them; whether they are used, with all of those.
     const auto first = destination.read_for(mdev, apqns_of(from.configuration));
-    const auto queues = queues_for_plan(guest, from, *first);
-    const bool enough = queues.size() == from.configuration.queues.size();
-    return make_plan(guest, from, enough ? *first : *destination.read_for(mdev, queues), options);
+    if (first->complete) return make_plan(guest, from, *first, options);
+    // Whether a guest uses the mdevs that have the guest's queues is asked of each: it costs locks.
+    auto there = *first;
+    for (const auto& rival : rivals_of(guest, from, there))
+        add_queues(there, *destination.read_for(rival, {}));
+    return make_plan(guest, from, there, options);
 }
 
 int show_plan(const CommonOptions& common, const Options& options) {

@@ -375,19 +375,30 @@ std::vector<std::string> commands_of(const PlanStep& step) {
     return commands;
 }
 
-std::vector<Apqn> queues_for_plan(const Guest& guest, const Source& source, const Inventory& destination) {
-    auto queues = apqns_of(source.configuration);
+std::vector<Uuid> rivals_of(const Guest& guest, const Source& source, const Inventory& destination) {
+    const auto queues = apqns_of(source.configuration);
     const auto adapters = adapters_of(queues);
     const auto domains = domains_of(queues);
+    std::vector<Uuid> rivals;
     for (const auto& mdev : destination.mdevs) {
         if (!guest.mdevs.empty() && mdev.uuid == guest.mdevs.front()) continue;
-        if ((mdev.adapters & adapters).none() || (mdev.domains & domains).none()) continue;
-        const auto matrix = mdev.matrix();
-        queues.insert(queues.end(), matrix.begin(), matrix.end());
+        if (!(mdev.adapters & adapters).none() && !(mdev.domains & domains).none())
+            rivals.push_back(mdev.uuid);
     }
-    std::sort(queues.begin(), queues.end());
-    queues.erase(std::unique(queues.begin(), queues.end()), queues.end());
-    return queues;
+    return rivals;
+}
+
+void add_queues(Inventory& inventory, const Inventory& more) {
+    for (const auto& queue : more.queues) {
+        const auto found = std::find_if(inventory.queues.begin(), inventory.queues.end(),
+                                        [&](const Queue& other) { return other.apqn == queue.apqn; });
+        if (found == inventory.queues.end()) {
+            inventory.queues.push_back(queue);
+        } else if (queue.status != QueueStatus::absent) {
+            found->status = queue.status;
+        }
+    }
+    inventory.sort();
 }
 
 Plan make_plan(const Guest& guest, const Source& source, const Inventory& destination,

@@ -81,12 +81,16 @@ struct PlanOptions {
     bool leave_unused = false;
 };
 
-/// The queues that the plan has to see at the destination: the guest's, and those of mdevs that have one of
-/// them. Sorted. `destination` must hold all mdevs.
-std::vector<Apqn> queues_for_plan(const Guest& guest, const Source& source, const Inventory& destination);
+/// The mdevs at the destination, other than the guest's, that have one of its queues. `destination` must hold
+/// all mdevs.
+std::vector<Uuid> rivals_of(const Guest& guest, const Source& source, const Inventory& destination);
 
-/// The plan for a guest's move. `destination` must hold the mdevs, queues_for_plan() and the queues that are
-/// assigned to the guest's mdev there.
+/// Adds to a partial inventory the queues of another one of the same host, and what they say of who uses
+/// them.
+void add_queues(Inventory& inventory, const Inventory& more);
+
+/// The plan for a guest's move. `destination` must hold what its check needs, and of each of rivals_of()
+/// a queue that tells whether a guest uses it: add_queues() of SysfsRoot::read_for() it.
 Plan make_plan(const Guest& guest, const Source& source, const Inventory& destination,
                const PlanOptions& options);
 

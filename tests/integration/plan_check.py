@@ -92,6 +92,11 @@ def run_script(case, fakesys, script, persistent, directory):
     tools.write_text("")
     with mounted(fakesys, case.destination) as host:
         environment["SYSFS_ROOT"] = str(host.root)
+        # A sysfs root is read in part, a snapshot is all there: the same plan all the same.
+        steps = [[json.loads(case.run([case.control, "plan"], "--format", "json", destination=where).stdout)[member]
+                  for member in ("state", "steps")] for where in (case.destination, host.root)]
+        if steps[0] != steps[1]:
+            fail(f"{case.name}: another plan for the sysfs root: {steps}")
         for attempt in (1, 2):
             done = subprocess.run(["sh", "-"], input=script, capture_output=True, text=True, check=False,
                                   env={**environment, "KEEP": "no"})

@@ -3,6 +3,7 @@
 #include "plan/plan.h"
 
 #include "ap/error.h"
+#include "host/sysfs.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 
 #include "plan/render.h"
 #include "support/example_hosts.h"
+#include "support/fake_root.h"
 #include "support/host_builder.h"
 #include "support/kernel_model.h"
 #include "support/move.h"
@@ -368,9 +370,26 @@ TEST(Plan, takes_nothing_where_the_kernel_does_not_say_who_uses_it) {
     EXPECT_EQ(plan.obstacles[0].owner, test::uuid(other));
 }
 
-TEST(Plan, looks_at_all_queues_of_an_mdev_that_has_one_of_the_guests) {
-    const auto queues = queues_for_plan(guest1(), describe_source(guest1(), source()), with_rival().build());
-    EXPECT_THAT(queues, ElementsAre(Apqn{5, 4}, Apqn{5, 0x47}, Apqn{6, 4}, Apqn{6, 0x47}, Apqn{7, 4}));
+TEST(Plan, asks_the_mdevs_that_have_one_of_the_guests_queues) {
+    const auto described = describe_source(guest1(), source());
+    EXPECT_THAT(rivals_of(guest1(), described, with_rival().build()), ElementsAre(test::uuid(other)));
+    EXPECT_THAT(rivals_of(guest1(), described,
+                          host("there").free_domains(domains).mdev(other).assign({7}, domains, {}).build()),
+                IsEmpty());
+}
+
+TEST(Plan, sees_in_a_sysfs_root_who_uses_the_queues) {
+    for (const bool used : {false, true}) {
+        auto builder = with_rival();
+        if (used) builder.in_use();
+        const test::FakeRoot root{builder.build()};
+        const SysfsRoot sysfs{root.path()};
+        const auto described = describe_source(guest1(), source());
+        auto there = sysfs.read_for(guest1().mdevs[0], apqns_of(described.configuration));
+        add_queues(there, sysfs.read_for(test::uuid(other), {}));
+        EXPECT_EQ(make_plan(guest1(), described, there, {{Mode::detached}}).state,
+                  used ? State::blocked : State::complete);
+    }
 }
 
 // What no command mends.
