@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/check.h"
 
+#include "compat/contents.h"
 #include "compat/findings.h"
 #include "compat/hardware.h"
 #include "compat/keys.h"
@@ -236,36 +237,12 @@ class Check {
         }
     }
 
-    /// What the guest has, as an mdev of the destination holds it: the kernel there refuses numbers above its
-    /// maxima.
-    [[nodiscard]] MdevContents wanted() const {
-        const ApBus bus = destination_.ap.value_or(ApBus{});
-        const auto up_to = [](std::optional<unsigned> most, Mask mask) {
-            for (unsigned bit = most.value_or(ap_devices - 1) + 1; bit < ap_devices; ++bit)
-                mask.set(bit, false);
-            return mask;
-        };
-        MdevContents contents;
-        for (const auto& queue : source_.configuration.queues) {
-            contents.adapters.set(queue.apqn.apid());
-            contents.domains.set(queue.apqn.apqi());
-        }
-        return {up_to(bus.ap_max_adapter_id, contents.adapters),
-                up_to(bus.ap_max_domain_id, contents.domains),
-                up_to(bus.ap_max_domain_id, source_.configuration.control_domains)};
-    }
-
-    /// What is assigned to the mdev, belongs to the host and was not the guest's. It can stand in the way of
-    /// what was: an adapter cannot be assigned while its queue in another assigned domain is the host's own.
+    [[nodiscard]] MdevContents wanted() const { return wanted_contents(source_, destination_); }
     [[nodiscard]] MdevContents superfluous() const {
-        if (!source_.configuration_known) return {};
-        const ApBus bus = destination_.ap.value_or(ApBus{});
-        return {(mdev_->adapters & bus.ap_adapter_mask.effective()) - adapters_,
-                (mdev_->domains & bus.ap_usage_domain_mask.effective()) - domains_,
-                {}};
+        return superfluous_contents(source_, *mdev_, destination_);
     }
 
-    /// The same where it is the whole truth, else null.
+    /// What the guest has where that is the whole truth, else null.
     [[nodiscard]] const MdevContents* whole() {
         if (!source_.configuration_known || !source_.control_domains_known) return nullptr;
         if (!whole_) whole_ = wanted();

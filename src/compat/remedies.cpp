@@ -14,7 +14,14 @@ namespace {
 constexpr std::size_t few_commands = 12;
 
 std::string write_command(std::string_view value, std::string_view path) {
-    return fmt::format("echo {} > /sys/{}", value, path);
+    return command_of({std::string{path}, std::string{value}});
+}
+
+std::vector<std::string> commands_of(const std::vector<SysfsWrite>& writes) {
+    std::vector<std::string> commands;
+    for (const auto& write : writes)
+        commands.push_back(command_of(write));
+    return commands;
 }
 
 /// `adapter 05`, `domains 0004 0047`, or how many where they are too many to read.
@@ -48,51 +55,47 @@ std::string mask_list(const Mask& mask, bool decimal) {
     return fmt::format("{}", fmt::join(words, ","));
 }
 
-/// How many queues that the host's own drivers have now would go with `adapters` or `domains` beyond
-/// `wanted`.
-std::size_t collateral(const ApBus& bus, const Mask& adapters, const Mask& domains, std::size_t wanted) {
+/// The queues that the host's own drivers have now and that would go with `adapters` or `domains` beyond
+/// `wanted`, which is sorted.
+std::vector<Apqn> collateral(const ApBus& bus, const Mask& adapters, const Mask& domains,
+                             const std::vector<Apqn>& wanted) {
     const auto reserved_adapters =
         bus.apmask.value_or(Mask::all()) & bus.ap_adapter_mask.effective() & adapters;
     const auto reserved_domains =
         bus.aqmask.value_or(Mask::all()) & bus.ap_usage_domain_mask.effective() & domains;
-    const std::size_t going = std::size_t{reserved_adapters.count()} * reserved_domains.count();
-    return going > wanted ? going - wanted : 0;
+    std::vector<Apqn> going;
+    const auto apqis = reserved_domains.bits();
+    for (const auto apid : reserved_adapters.bits()) {
+        for (const auto apqi : apqis) {
+            const Apqn apqn{apid, apqi};
+            if (!std::binary_search(wanted.begin(), wanted.end(), apqn)) going.push_back(apqn);
+        }
+    }
+    return going;
 }
 
 std::vector<Remedy> bind_by_masks(const ApBus& bus, const std::vector<Apqn>& queues) {
     std::vector<Apqn> reserved;
     std::vector<std::string> rebind;
-    const auto apmask = bus.apmask.value_or(Mask::all());
-    const auto aqmask = bus.aqmask.value_or(Mask::all());
     for (const auto apqn : queues) {
-        if (apmask.test(apqn.apid()) && aqmask.test(apqn.apqi())) {
+        if (!left_to_vfio_ap(bus, apqn)) {
             reserved.push_back(apqn);
         } else {
-            // The masks leave it to vfio_ap already: somebody unbound it by hand.
-            rebind.push_back(write_command(apqn.to_string(), "bus/ap/drivers_probe"));
+            // Somebody unbound it by hand.
+            rebind.push_back(command_of(probe_write(apqn)));
         }
     }
     std::vector<Remedy> remedies;
     if (!reserved.empty()) {
-        const auto adapters = adapters_of(reserved);
-        const auto domains = domains_of(reserved);
-        const auto by_adapter = collateral(bus, adapters, Mask::all(), reserved.size());
-        const auto by_domain = collateral(bus, Mask::all(), domains, reserved.size());
-        const bool use_adapters = by_adapter <= by_domain;
-        const auto others = std::min(by_adapter, by_domain);
-        const auto& mask = use_adapters ? adapters : domains;
-        const std::string_view attribute = use_adapters ? "apmask" : "aqmask";
-        auto text = fmt::format("leave {} to vfio_ap", use_adapters ? adapter_list(mask) : domain_list(mask));
+        const auto change = mask_change(bus, reserved);
+        const auto others = change.others.size();
+        auto text = change.text();
         if (others > 0) {
             text += fmt::format("; this takes {} other queue{} from the host's own drivers, too", others,
                                 others == 1 ? "" : "s");
         }
-        remedies.push_back({Side::destination,
-                            text,
-                            {write_command(mask_list(mask, false), fmt::format("bus/ap/{}", attribute))}});
-        remedies.push_back({Side::destination,
-                            "keep it so after a reboot",
-                            {fmt::format("chzdev -t ap {}={}", attribute, mask_list(mask, true))}});
+        remedies.push_back({Side::destination, text, {command_of(change.write())}});
+        remedies.push_back({Side::destination, "keep it so after a reboot", {change.persistent_command()}});
     }
     if (!rebind.empty()) {
         remedies.push_back({Side::destination, "bind them again: the masks leave them to vfio_ap already",
@@ -105,38 +108,22 @@ std::vector<Remedy> bind_by_override(const Inventory& inventory, const std::vect
     Remedy now{Side::destination, "give them to vfio_ap by driver_override", {}};
     Remedy later{Side::destination, "keep it so after a reboot", {}};
     for (const auto apqn : queues) {
-        const auto name = apqn.to_string();
-        const auto path = queue_path(apqn);
-        const Queue* const queue = inventory.find_queue(apqn);
-        if (queue != nullptr && !queue->driver.empty())
-            now.commands.push_back(write_command(name, path + "/driver/unbind"));
-        if (queue == nullptr || queue->driver_override() != vfio_ap_driver_name) {
-            now.commands.push_back(write_command(vfio_ap_driver_name, path + "/driver_override"));
-        }
-        now.commands.push_back(write_command(name, "bus/ap/drivers_probe"));
-        later.commands.push_back(
-            fmt::format("driverctl --bus ap set-override {} {}", name, vfio_ap_driver_name));
+        for (const auto& write : override_writes(inventory, apqn))
+            now.commands.push_back(command_of(write));
+        later.commands.push_back(override_command(apqn));
     }
     return {std::move(now), std::move(later)};
 }
 
-/// The writes that add to or take from an mdev.
-std::vector<std::string> mdev_writes(const Uuid& uuid, std::string_view verb, const MdevContents& contents) {
-    std::vector<std::string> commands;
-    const auto add = [&](const Mask& mask, std::string_view what) {
-        for (const auto bit : mask.bits()) {
-            commands.push_back(write_command(fmt::format("{:#04x}", bit),
-                                             fmt::format("{}/{}_{}", mdev_path(uuid), verb, what)));
-        }
-    };
-    add(contents.adapters, "adapter");
-    add(contents.domains, "domain");
-    add(contents.control_domains, "control_domain");
-    return commands;
+/// The persistent form: what mdevctl starts at the next boot becomes what is there now.
+Remedy keep_mdev(const Uuid& uuid) {
+    return {Side::destination, "keep it so after a reboot", define_commands(uuid)};
 }
 
-std::string whole_write(const Uuid& uuid, const MdevContents& contents) {
-    return write_command(contents.to_string(), mdev_path(uuid) + "/ap_config");
+}  // namespace
+
+std::string command_of(const SysfsWrite& write) {
+    return fmt::format("echo {} > /sys/{}", write.value, write.path);
 }
 
 std::string contents_text(const MdevContents& contents) {
@@ -150,17 +137,96 @@ std::string contents_text(const MdevContents& contents) {
     return fmt::format("{} and {}", fmt::join(parts, ", "), last);
 }
 
-/// The persistent form: what mdevctl starts at the next boot becomes what is there now.
-Remedy keep_mdev(const Uuid& uuid) {
-    // Replacing the definition needs no knowledge of the one that may be there.
-    const auto& name = uuid.to_string();
-    return {Side::destination,
-            "keep it so after a reboot",
-            {fmt::format("mdevctl undefine --uuid {} 2>/dev/null || true", name),
-             fmt::format("mdevctl define --auto --uuid {}", name)}};
+bool left_to_vfio_ap(const ApBus& bus, Apqn apqn) {
+    return !bus.apmask.value_or(Mask::all()).test(apqn.apid()) ||
+           !bus.aqmask.value_or(Mask::all()).test(apqn.apqi());
 }
 
-}  // namespace
+MaskChange mask_change(const ApBus& bus, const std::vector<Apqn>& queues) {
+    const auto adapters = adapters_of(queues);
+    const auto domains = domains_of(queues);
+    auto by_adapter = collateral(bus, adapters, Mask::all(), queues);
+    auto by_domain = collateral(bus, Mask::all(), domains, queues);
+    const bool use_adapters = by_adapter.size() <= by_domain.size();
+    return {use_adapters, use_adapters ? adapters : domains,
+            use_adapters ? std::move(by_adapter) : std::move(by_domain)};
+}
+
+std::string_view MaskChange::attribute() const {
+    return by_adapter ? "apmask" : "aqmask";
+}
+
+SysfsWrite MaskChange::write() const {
+    return {fmt::format("bus/ap/{}", attribute()), mask_list(cleared, false)};
+}
+
+std::string MaskChange::persistent_command() const {
+    return fmt::format("chzdev -t ap {}={}", attribute(), mask_list(cleared, true));
+}
+
+std::string MaskChange::text() const {
+    return fmt::format("leave {} to vfio_ap", by_adapter ? adapter_list(cleared) : domain_list(cleared));
+}
+
+SysfsWrite probe_write(Apqn apqn) {
+    return {"bus/ap/drivers_probe", apqn.to_string()};
+}
+
+std::vector<SysfsWrite> override_writes(const Inventory& inventory, Apqn apqn) {
+    std::vector<SysfsWrite> writes;
+    const auto path = queue_path(apqn);
+    const Queue* const queue = inventory.find_queue(apqn);
+    if (queue != nullptr && !queue->driver.empty())
+        writes.push_back({path + "/driver/unbind", apqn.to_string()});
+    if (queue == nullptr || queue->driver_override() != vfio_ap_driver_name)
+        writes.push_back({path + "/driver_override", std::string{vfio_ap_driver_name}});
+    writes.push_back(probe_write(apqn));
+    return writes;
+}
+
+std::string override_command(Apqn apqn) {
+    return fmt::format("driverctl --bus ap set-override {} {}", apqn.to_string(), vfio_ap_driver_name);
+}
+
+SysfsWrite create_write(const Uuid& uuid) {
+    return {"devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create", uuid.to_string()};
+}
+
+std::vector<std::string> define_commands(const Uuid& uuid) {
+    // Replacing the definition needs no knowledge of the one that may be there.
+    const auto& name = uuid.to_string();
+    return {fmt::format("mdevctl undefine --uuid {} 2>/dev/null || true", name),
+            fmt::format("mdevctl define --auto --uuid {}", name)};
+}
+
+std::vector<SysfsWrite> content_writes(const Uuid& uuid, const MdevContents& extra,
+                                       const MdevContents& missing, const MdevContents* whole) {
+    std::vector<SysfsWrite> writes;
+    const auto add = [&](std::string_view verb, const MdevContents& contents) {
+        const auto add_mask = [&](const Mask& mask, std::string_view what) {
+            for (const auto bit : mask.bits())
+                writes.push_back(
+                    {fmt::format("{}/{}_{}", mdev_path(uuid), verb, what), fmt::format("{:#04x}", bit)});
+        };
+        add_mask(contents.adapters, "adapter");
+        add_mask(contents.domains, "domain");
+        add_mask(contents.control_domains, "control_domain");
+    };
+    add("unassign", extra);
+    add("assign", missing);
+    if (writes.size() > few_commands && whole != nullptr)
+        writes = {{mdev_path(uuid) + "/ap_config", whole->to_string()}};
+    return writes;
+}
+
+MdevContents to_take_from(const Mdev& owner, const std::vector<Apqn>& queues) {
+    const auto adapters = adapters_of(queues);
+    const auto domains = domains_of(queues);
+    const auto by_adapter = std::size_t{adapters.count()} * owner.domains.count();
+    const auto by_domain = std::size_t{domains.count()} * owner.adapters.count();
+    const bool use_adapters = by_adapter <= by_domain;
+    return {use_adapters ? adapters : Mask{}, use_adapters ? Mask{} : domains, {}};
+}
 
 Reservation reservation_of(const Inventory& inventory) {
     // Without both masks there is nothing to say that they leave no queue to vfio_ap.
@@ -190,14 +256,12 @@ std::vector<Remedy> bind_queues(const Inventory& inventory, const std::vector<Ap
 }
 
 std::vector<Remedy> create_mdev(const Inventory& inventory, const Uuid& uuid, const MdevContents& contents) {
-    Remedy now{Side::destination, "create the mdev with the same UUID", {}};
-    now.commands.push_back(write_command(
-        uuid.to_string(), "devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create"));
-    auto writes = mdev_writes(uuid, "assign", contents);
-    if (!writes.empty()) now.text += " and assign " + contents_text(contents);
-    if (writes.size() > few_commands && inventory.has_feature("ap_config"))
-        writes = {whole_write(uuid, contents)};
-    now.commands.insert(now.commands.end(), writes.begin(), writes.end());
+    Remedy now{Side::destination, "create the mdev with the same UUID", {command_of(create_write(uuid))}};
+    if (!contents.none()) now.text += " and assign " + contents_text(contents);
+    const auto writes =
+        content_writes(uuid, {}, contents, inventory.has_feature("ap_config") ? &contents : nullptr);
+    for (auto& command : commands_of(writes))
+        now.commands.push_back(std::move(command));
     return {std::move(now), keep_mdev(uuid)};
 }
 
@@ -213,14 +277,12 @@ std::vector<Remedy> exchange(const Mdev& mdev, const MdevContents& extra, const 
         now.text = fmt::format("unassign {} from mdev {} and assign {} to it", contents_text(extra), name,
                                contents_text(missing));
     }
-    now.commands = mdev_writes(mdev.uuid, "unassign", extra);
-    const auto writes = mdev_writes(mdev.uuid, "assign", missing);
-    now.commands.insert(now.commands.end(), writes.begin(), writes.end());
-    if (now.commands.size() > few_commands && mdev.ap_config && whole != nullptr) {
+    const auto writes = content_writes(mdev.uuid, extra, missing, mdev.ap_config ? whole : nullptr);
+    if (writes.size() == 1 && writes.front().path.ends_with("/ap_config")) {
         now.text = fmt::format("make mdev {} hold {}, all at once", name,
                                whole->none() ? "nothing" : contents_text(*whole));
-        now.commands = {whole_write(mdev.uuid, *whole)};
     }
+    now.commands = commands_of(writes);
     return {std::move(now), keep_mdev(mdev.uuid)};
 }
 
@@ -233,17 +295,13 @@ std::vector<Remedy> unassign(const Mdev& mdev, const MdevContents& extra, const 
 }
 
 std::vector<Remedy> take_from(const Mdev& owner, const std::vector<Apqn>& queues) {
-    const auto adapters = adapters_of(queues);
-    const auto domains = domains_of(queues);
-    const auto by_adapter = std::size_t{adapters.count()} * owner.domains.count();
-    const auto by_domain = std::size_t{domains.count()} * owner.adapters.count();
-    const bool use_adapters = by_adapter <= by_domain;
-    const MdevContents going{use_adapters ? adapters : Mask{}, use_adapters ? Mask{} : domains, {}};
+    const auto going = to_take_from(owner, queues);
     const MdevContents left{owner.adapters - going.adapters, owner.domains - going.domains,
                             owner.control_domains.value_or(Mask{})};
     // Of another mdev than the guest's control domains may not have been read.
     auto remedies = unassign(owner, going, owner.control_domains ? &left : nullptr);
-    const auto others = std::min(by_adapter, by_domain) - queues.size();
+    const auto others = std::size_t{going.adapters.count()} * owner.domains.count() +
+                        std::size_t{going.domains.count()} * owner.adapters.count() - queues.size();
     remedies.front().text += others == 0
                                  ? ", if its guest can do without them"
                                  : fmt::format(", if its guest can do without them and {} other queue{}",

@@ -7,6 +7,7 @@
 #include "host/inventory.h"
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace vfioap {
@@ -18,6 +19,50 @@ enum class Reservation : std::uint8_t { masks, driver_override };
 /// vfio_ap but by an override, and with a mask not all ones the kernel refuses overrides (s390/ap: Restrict
 /// driver_override versus apmask and aqmask use).
 Reservation reservation_of(const Inventory& inventory);
+
+/// One write to an attribute; `path` relative to the sysfs root. What remedies and plans are made of.
+struct SysfsWrite {
+    std::string path;
+    std::string value;  ///< without the newline
+    friend bool operator==(const SysfsWrite&, const SysfsWrite&) = default;
+};
+/// `echo VALUE > /sys/PATH`
+std::string command_of(const SysfsWrite& write);
+
+/// Whether the masks leave a queue to vfio_ap: its adapter's bit or its domain's is 0.
+bool left_to_vfio_ap(const ApBus& bus, Apqn apqn);
+
+/// How queues that both masks reserve for the host come to vfio_ap.
+struct MaskChange {
+    bool by_adapter = false;   ///< in apmask; else in aqmask
+    Mask cleared;              ///< adapters, or domains
+    std::vector<Apqn> others;  ///< sorted; queues that the host's own drivers lose beyond those wanted
+    [[nodiscard]] std::string_view attribute() const;
+    [[nodiscard]] SysfsWrite write() const;
+    [[nodiscard]] std::string persistent_command() const;
+    [[nodiscard]] std::string text() const;  ///< `leave domain 0004 to vfio_ap`
+};
+/// By adapter or by domain, whichever takes fewer other queues from the host. `queues` sorted.
+MaskChange mask_change(const ApBus& bus, const std::vector<Apqn>& queues);
+
+/// Looks for a driver for a queue that has none.
+SysfsWrite probe_write(Apqn apqn);
+/// Gives one queue to vfio_ap by driver_override, and the persistent form.
+std::vector<SysfsWrite> override_writes(const Inventory& inventory, Apqn apqn);
+std::string override_command(Apqn apqn);
+
+SysfsWrite create_write(const Uuid& uuid);
+/// mdevctl keeps the mdev as it is then; a definition that is there is replaced.
+std::vector<std::string> define_commands(const Uuid& uuid);
+/// Takes `extra` from an mdev and then assigns `missing`, one write each; for many everything is set at once
+/// to `whole` through `ap_config`. Null: that is not known, or the kernel has no `ap_config`.
+std::vector<SysfsWrite> content_writes(const Uuid& uuid, const MdevContents& extra,
+                                       const MdevContents& missing, const MdevContents* whole);
+/// What `owner` has to lose for `queues`, which are assigned to it, to be free: adapters or domains,
+/// whichever takes less from it.
+MdevContents to_take_from(const Mdev& owner, const std::vector<Apqn>& queues);
+/// `adapters 05 06, domain 0004 and control domain 0004`; empty for nothing.
+std::string contents_text(const MdevContents& contents);
 
 /// Loads the driver, now and at boot.
 std::vector<Remedy> load_driver(Side side);

@@ -42,13 +42,19 @@ expect() {
 }
 
 expect "state|status|stream" vfioapctl st
-expect "materialize|snapshot|state|status|stream" vfioapctl ""
-expect "materialize|snapshot|state|status|stream" vfioapctl --format json ""
-expect "materialize|snapshot|state|status|stream" vfioapctl -d root ""
-expect "materialize|snapshot|state|status|stream" vfioapctl --format = json ""
+expect "materialize|migrate|plan|snapshot|state|status|stream" vfioapctl ""
+expect "materialize|migrate|plan|snapshot|state|status|stream" vfioapctl --format json ""
+expect "materialize|migrate|plan|snapshot|state|status|stream" vfioapctl -d root ""
+expect "materialize|migrate|plan|snapshot|state|status|stream" vfioapctl --format = json ""
 expect "" vfioapctl status ""
 expect "bin|local|lpar-b.json|root|two words" vfioapctl snapshot ""
 expect "--output" vfioapctl snapshot --o
+expect "guest.xml|guest1" vfioapctl plan gu
+expect "" vfioapctl plan guest1 ""
+expect "guest.xml|guest1" vfioapctl plan -d lpar-b.json --mode native gu
+expect "native" vfioapctl plan --mode n
+expect "--leave-unused" vfioapctl plan --le
+expect "" vfioapctl status --le
 expect "" vfioapctl status --o
 expect "lpar-b.json" vfioapctl materialize lp
 expect "bin|root|two words" vfioapctl materialize lpar-b.json ""

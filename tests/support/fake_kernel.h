@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "support/kernel_model.h"
 #include "support/temporary_directory.h"
 
 namespace vfioap::test {
@@ -41,7 +42,7 @@ class FakeKernel {
     std::string root_;
     Inventory host_;
     TemporaryDirectory state_;
-    std::vector<Uuid> in_use_;  // a guest keeps its mdev also when all its queues are gone
+    Hidden hidden_;
 };
 
 }  // namespace vfioap::test
