@@ -66,7 +66,6 @@ remember_owner = 0
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
-keepalive_interval = -1
 """
 
 
