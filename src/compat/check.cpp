@@ -4,6 +4,7 @@
 #include "compat/findings.h"
 #include "compat/hardware.h"
 #include "compat/keys.h"
+#include "compat/messages.h"
 #include "compat/prediction.h"
 #include "compat/remedies.h"
 #include "compat/unreadable.h"
@@ -142,8 +143,7 @@ class Check {
                 add(RuleId::host_secure_execution, side,
                     side == Side::both ? "both hosts are themselves Secure Execution guests"
                                        : fmt::format("{} is itself a Secure Execution guest", name));
-            if (native())
-                finding.kernel_lines = {"Migration not allowed from or to a Secure Execution guest"};
+            if (native()) finding.kernel_lines = {message_line("secure-host", {})};
             finding.remedies = advise(side, "use a host that is an LPAR or an ordinary guest");
         }
         if (!destination_.vfio_ap) findings().push_back(driver_missing(destination_, Side::destination));
@@ -447,12 +447,10 @@ class Check {
     /// is in the matrix, and has none to look into without the mdev.
     [[nodiscard]] std::vector<std::string> unavailable_lines() const {
         if (restoring()) {
-            return {
-                fmt::format("vfio_ap_mdev {}: Queue {{queue}} not available to vfio_ap driver on target host",
-                            uuid().to_string())};
+            return {line("queue-not-available")};
         }
         if (mdev_ == nullptr) return {};
-        return {not_in_matrix_line()};
+        return {line("not-in-matrix")};
     }
 
     /// By mdev.
@@ -466,10 +464,8 @@ class Check {
                                 queues_are(elsewhere[rival].size(), "is", "are"), owner.uuid.to_string()));
             finding.destination = owner.uuid.to_string();
             if (native() && restoring()) {
-                finding.kernel_lines = {
-                    fmt::format("vfio_ap_mdev {}: Userspace may not assign queue {{queue}} to mdev: already "
-                                "assigned to {}",
-                                uuid().to_string(), owner.uuid.to_string())};
+                finding.kernel_lines = {message_line(
+                    "already-assigned", {{"uuid", uuid().to_string()}, {"other", owner.uuid.to_string()}})};
             }
             finding.remedies = take_from(owner, elsewhere[rival]);
             finding.queues = std::move(elsewhere[rival]);
@@ -499,14 +495,13 @@ class Check {
         if (native() && source_count > destination_count) {
             // Layout L1: 8 bytes and 16 for each queue.
             finding.kernel_lines = {
-                fmt::format("vfio_ap_mdev {}: migration failed: source guest's AP config size ({}) larger "
-                            "than target's ({})",
-                            uuid().to_string(), 8 + 16 * source_count, 8 + 16 * destination_count)};
+                message_line("config-size", {{"uuid", uuid().to_string()},
+                                             {"x", std::to_string(8 + 16 * source_count)},
+                                             {"y", std::to_string(8 + 16 * destination_count)}})};
         } else if (native() && differs) {
-            finding.kernel_lines = {
-                fmt::format("vfio_ap_mdev {}: migration failed: number of queues on source ({}) and target "
-                            "({}) guests differ",
-                            uuid().to_string(), source_count, destination_count)};
+            finding.kernel_lines = {message_line("queue-count", {{"uuid", uuid().to_string()},
+                                                                 {"x", std::to_string(source_count)},
+                                                                 {"y", std::to_string(destination_count)}})};
         }
         if (!extra.empty()) {
             const auto adapters = adapters_of(extra) - adapters_;
@@ -538,7 +533,7 @@ class Check {
         auto& finding = add(RuleId::queue_not_assigned, Side::destination,
                             fmt::format("{}: {} not assigned to the mdev", destination_.name,
                                         queues_are(queues.size(), "is", "are")));
-        if (native()) finding.kernel_lines = {not_in_matrix_line()};
+        if (native()) finding.kernel_lines = {line("not-in-matrix")};
         const auto possible = wanted();
         const MdevContents missing{(possible.adapters & adapters_of(queues)) - mdev_->adapters,
                                    (possible.domains & domains_of(queues)) - mdev_->domains,
@@ -551,9 +546,9 @@ class Check {
         finding.queues = std::move(queues);
     }
 
-    [[nodiscard]] std::string not_in_matrix_line() const {
-        return fmt::format("vfio_ap_mdev {}: migration failed: queue {{queue}} not assigned to guest matrix",
-                           uuid().to_string());
+    /// A line of the kernel about this mdev, from the catalogue.
+    [[nodiscard]] std::string line(std::string_view id) const {
+        return message_line(id, {{"uuid", uuid().to_string()}});
     }
 
     /// Queues that are assigned and bound and yet would not reach the guest: the whole adapter fell to the
@@ -576,7 +571,7 @@ class Check {
                                         queues_are(queues.size(), "is", "are"),
                                         reasons.empty() ? "the kernel gives no reason"
                                                         : fmt::format("{}", fmt::join(reasons, "; "))));
-        if (native()) finding.kernel_lines = {not_in_matrix_line()};
+        if (native()) finding.kernel_lines = {line("not-in-matrix")};
         if (foreign && source_.configuration_known) {
             // What the guest did not have need be neither there nor bound.
             finding.remedies = unassign(*mdev_, superfluous(), whole());
@@ -619,9 +614,7 @@ class Check {
                     fmt::format("{} does not have {} control domain{} of the guest", destination_.name,
                                 not_in_host.count(), not_in_host.count() == 1 ? "" : "s"));
             if (native() && restoring()) {
-                finding.kernel_lines = {fmt::format(
-                    "vfio_ap_mdev: {}: Control domain {{domain}} not available on the destination host",
-                    uuid().to_string())};
+                finding.kernel_lines = {line("control-domain")};
             }
             finding.control_domains = not_in_host.bits();
             finding.remedies = advise(
