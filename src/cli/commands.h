@@ -15,5 +15,6 @@ void add_snapshot(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_materialize(CLI::App& app, Command& chosen);
 void add_stream(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_status(CLI::App& app, const CommonOptions& common, Command& chosen);
+void add_explain(CLI::App& app, const CommonOptions& common, Command& chosen);
 
 }  // namespace vfioap

@@ -30,6 +30,7 @@ Command set_up(CLI::App& app) {
     add_snapshot(app, options->common, options->chosen);
     add_materialize(app, options->chosen);
     add_stream(app, options->common, options->chosen);
+    add_explain(app, options->common, options->chosen);
     return [options] {
         if (!options->chosen) throw CLI::RequiredError{"a command"};
         return options->chosen();

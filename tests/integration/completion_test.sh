@@ -42,10 +42,10 @@ expect() {
 }
 
 expect "status|stream" vfioapctl st
-expect "materialize|snapshot|status|stream" vfioapctl ""
-expect "materialize|snapshot|status|stream" vfioapctl --format json ""
-expect "materialize|snapshot|status|stream" vfioapctl -d root ""
-expect "materialize|snapshot|status|stream" vfioapctl --format = json ""
+expect "explain|materialize|snapshot|status|stream" vfioapctl ""
+expect "explain|materialize|snapshot|status|stream" vfioapctl --format json ""
+expect "explain|materialize|snapshot|status|stream" vfioapctl -d root ""
+expect "explain|materialize|snapshot|status|stream" vfioapctl --format = json ""
 expect "" vfioapctl status ""
 expect "bin|local|lpar-b.json|root|two words" vfioapctl snapshot ""
 expect "--output" vfioapctl snapshot --o
