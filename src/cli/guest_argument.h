@@ -3,6 +3,7 @@
 #pragma once
 
 #include "compat/check.h"
+#include "domain/domain_xml.h"
 
 #include <string>
 
@@ -12,5 +13,8 @@ namespace vfioap {
 /// existing file: a file; anything else: a domain's name or UUID, asked from libvirt at `uri`. Throws
 /// SystemError, InputError.
 Guest load_guest(const std::string& argument, const std::string& uri);
+
+/// The same guest's whole domain.
+DomainXml load_domain(const std::string& argument, const std::string& uri);
 
 }  // namespace vfioap

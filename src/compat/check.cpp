@@ -163,8 +163,7 @@ class Check {
                     side == Side::both ? "neither kernel can migrate a vfio-ap device"
                                        : fmt::format("the kernel of {} cannot migrate a vfio-ap device",
                                                      source_lacks ? source_.host.name : destination_.name));
-            finding.remedies =
-                advise(side, "detach the device, migrate, attach it again: check with --mode detached");
+            finding.remedies = without_native(side);
         } else {
             auto& finding = add(
                 RuleId::kernel_layout, Side::both,
@@ -181,6 +180,17 @@ class Check {
             finding.source = "0";
             finding.remedies = allow_migration(uuid());
         }
+    }
+
+    /// What a guest can do that cannot be migrated with its device.
+    [[nodiscard]] static std::vector<Remedy> without_native(Side side) {
+        auto remedies =
+            advise(side, "detach the device, migrate, attach it again: check with --mode detached");
+        remedies.push_back(
+            {Side::source,
+             "where only QEMU is to be renewed, the guest can stay: check with --mode live-update",
+             {}});
+        return remedies;
     }
 
     /// What is known of the drivers when a stream is at hand.
@@ -229,8 +239,7 @@ class Check {
                                                     whose));
             // What a sysfs root cannot tell by nature is at most a warning.
             if (!known) finding.severity = Severity::warning;
-            finding.remedies =
-                advise(side, "detach the device, migrate, attach it again: check with --mode detached");
+            finding.remedies = without_native(side);
         }
     }
 

@@ -59,7 +59,7 @@ expect "local|lpar-b.json" vfioap-check --source l
 expect "two words" vfioap-check --sysfs-root t
 expect "native" vfioap-check --mode n
 expect "native" vfioap-check --mode = n
-expect "auto|detached|native" vfioap-check --mode =
+expect "auto|detached|live-update|native" vfioap-check --mode =
 expect "restore" vfioap-check guest1 --profile r
 expect "--mode" vfioap-check --mo
 expect "guest.xml|guest1" vfioap-check gu

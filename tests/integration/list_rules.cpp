@@ -91,8 +91,10 @@ int main(int argc, char** argv) {
         };
         auto table = nlohmann::ordered_json::array();
         for (const auto& rule : vfioap::rules()) {
-            table.push_back(
-                {{"name", rule.name}, {"native", word(rule.native)}, {"detached", word(rule.detached)}});
+            table.push_back({{"name", rule.name},
+                             {"native", word(rule.native)},
+                             {"detached", word(rule.detached)},
+                             {"live-update", word(rule.live_update)}});
         }
         return std::puts(table.dump(1).c_str()) < 0 ? 1 : 0;
     } catch (const std::exception& error) {

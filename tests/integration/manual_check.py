@@ -47,6 +47,8 @@ def check_rules(manuals, list_rules):
             continue
         rule = table[name]
         expected = [f"Native: {rule['native']}.", f"Detached: {rule['detached']}."]
+        if name.startswith("live-update.") != (rule["native"] == rule["detached"] == "none" != rule["live-update"]):
+            yield f"{name}: the section of live update is for rules that speak in that mode only"
         if lines != expected:
             yield f"{name}: {' '.join(lines)} instead of {' '.join(expected)}"
     # The section of messages is made from the catalogue; VFIOAP_UPDATE_GOLDEN=1 writes it anew.
