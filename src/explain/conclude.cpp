@@ -291,47 +291,92 @@ class Conclusion {
         const auto report = context_.judge(out_.guest, out_.mdev, profile);
         if (!report) return;
         asked_ = true;
-        const auto shows = [&](const Cause& cause) -> const Finding* {
-            const Finding* best = nullptr;
+        const auto shows = [&](const Cause& cause) {
+            std::vector<const Finding*> found;
             for (const auto& finding : report->findings) {
                 if (finding.rule != cause.rule || !overlap(cause.queues, finding.queues)) continue;
                 if (finding.severity == Severity::info) continue;
                 // What nobody knows explains nothing.
                 if (finding.rule == RuleId::qemu_no_migration && finding.severity != Severity::error)
                     continue;
-                if (best == nullptr || finding.severity < best->severity) best = &finding;
+                found.push_back(&finding);
             }
-            return best;
+            return found;
         };
-        std::vector<const Finding*> found;
+        std::vector<std::vector<const Finding*>> found;
         for (const auto& cause : out_.causes)
             found.push_back(shows(cause));
-        // Of what the same lines leave open, the hosts choose.
-        const auto superseded = [&](std::size_t i) {
-            if (found[i] != nullptr || out_.causes[i].confidence == Certainty::certain) return false;
-            for (std::size_t j = 0; j < found.size(); ++j)
-                if (found[j] != nullptr && out_.causes[j].evidence == out_.causes[i].evidence) return true;
-            return false;
-        };
+        // Of what the same lines leave open, the hosts choose; of queues that they show nothing of, nothing
+        // is left out.
         std::vector<Cause> kept;
-        for (std::size_t i = 0; i < found.size(); ++i)
-            if (!superseded(i)) kept.push_back(with_finding(out_.causes[i], found[i]));
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            auto cause = out_.causes[i];
+            if (cause.confidence != Certainty::certain && drop_superseded(cause, i, found)) continue;
+            if (found[i].empty()) {
+                if (cause.confidence == Certainty::certain) note_unshown(cause);
+                kept.push_back(std::move(cause));
+            } else {
+                add_shown(std::move(cause), found[i], kept);
+            }
+        }
         out_.causes = std::move(kept);
     }
 
-    Cause with_finding(Cause cause, const Finding* finding) {
-        const bool certain = cause.confidence == Certainty::certain;
-        if (finding == nullptr) {
-            if (certain) unshown_.push_back(&rule(cause.rule));
-            return cause;
+    void note_unshown(const Cause& cause) {
+        if (cause.rule == RuleId::qemu_no_migration) return;
+        unshown_.push_back(cause.queues.empty()
+                               ? std::string{rule(cause.rule).name}
+                               : fmt::format("{} of {}", rule(cause.rule).name, named(cause.queues)));
+    }
+
+    static bool is_shown(const std::vector<const Finding*>& findings, Apqn queue) {
+        return std::any_of(findings.begin(), findings.end(), [queue](const Finding* finding) {
+            return finding->queues.empty() ||
+                   std::binary_search(finding->queues.begin(), finding->queues.end(), queue);
+        });
+    }
+
+    /// Takes from a cause the queues that another cause of the same lines has by the inventories; true:
+    /// nothing is left.
+    bool drop_superseded(Cause& cause, std::size_t own,
+                         const std::vector<std::vector<const Finding*>>& found) const {
+        if (!found[own].empty()) return false;
+        const auto queues = cause.queues.size();
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            if (found[i].empty() || out_.causes[i].evidence != cause.evidence) continue;
+            if (cause.queues.empty()) return true;
+            cause.queues.erase(std::remove_if(cause.queues.begin(), cause.queues.end(),
+                                              [&](Apqn queue) { return is_shown(found[i], queue); }),
+                               cause.queues.end());
         }
-        if (!certain) cause.confidence = candidates_ ? Certainty::likely : Certainty::certain;
-        if (cause.queues.empty()) cause.queues = finding->queues;
-        if (cause.control_domains.empty()) cause.control_domains = finding->control_domains;
-        cause.message += fmt::format(" (the inventories show it: {})", finding->message);
-        cause.remedies = finding->remedies;
+        return queues > 0 && cause.queues.empty();
+    }
+
+    /// The cause of the queues that `findings` show, with their remedies, and what is left of it.
+    void add_shown(Cause cause, const std::vector<const Finding*>& findings, std::vector<Cause>& causes) {
         shown_ = true;
-        return cause;
+        Cause rest = cause;
+        rest.queues.clear();
+        for (const auto queue : cause.queues)
+            if (!is_shown(findings, queue)) rest.queues.push_back(queue);
+        const bool any_queue = cause.queues.empty();
+        cause.queues.erase(std::remove_if(cause.queues.begin(), cause.queues.end(),
+                                          [&](Apqn queue) { return !is_shown(findings, queue); }),
+                           cause.queues.end());
+        if (cause.confidence != Certainty::certain)
+            cause.confidence = candidates_ ? Certainty::likely : Certainty::certain;
+        for (const auto* const finding : findings) {
+            if (any_queue)
+                cause.queues.insert(cause.queues.end(), finding->queues.begin(), finding->queues.end());
+            if (cause.control_domains.empty()) cause.control_domains = finding->control_domains;
+            cause.message += fmt::format(" (the inventories show it: {})", finding->message);
+            cause.remedies.insert(cause.remedies.end(), finding->remedies.begin(), finding->remedies.end());
+        }
+        std::sort(cause.queues.begin(), cause.queues.end());
+        causes.push_back(std::move(cause));
+        if (rest.queues.empty()) return;
+        note_unshown(rest);
+        causes.push_back(std::move(rest));
     }
 
     void advise_generally(Cause& cause) const {
@@ -415,12 +460,12 @@ class Conclusion {
                 miss(fmt::format("whether it is {}; {}: {}", rule(cause.rule).name, where(cause.host),
                                  command));
         }
-        for (const auto* const unshown : unshown_) {
-            if (unshown->id == RuleId::qemu_no_migration) continue;
-            miss(fmt::format(
-                "the inventories do not show {}: something has changed between them and the failure; take "
-                "new ones on both hosts: vfioapctl snapshot -o HOST.json",
-                unshown->name));
+        for (const auto& unshown : unshown_) {
+            miss(
+                fmt::format("the inventories do not show {}: something has changed between them and the "
+                            "failure; take new ones on "
+                            "both hosts: vfioapctl snapshot -o HOST.json",
+                            unshown));
         }
         if (asked_ && !shown_ && unshown_.empty()) {
             miss(
@@ -440,7 +485,7 @@ class Conclusion {
     const ExplainContext& context_;
     Migration out_;
     std::vector<Apqn> unexplained_;
-    std::vector<const Rule*> unshown_;
+    std::vector<std::string> unshown_;
     bool candidates_ = false;
     bool asked_ = false;
     bool shown_ = false;

@@ -449,6 +449,19 @@ TEST(Explain, takes_remedies_from_the_inventories_and_says_whether_they_explain_
     EXPECT_FALSE(shown.causes.front().remedies.front().commands.empty());
     EXPECT_THAT(shown.missing, Not(Contains(HasSubstr("changed"))));
 
+    // Of what the inventories show of one queue only, the other is left as it was.
+    const auto two =
+        explain(line + kernel("Queue 06.0004 not available to vfio_ap driver on target host"), context)
+            .migrations.front();
+    ASSERT_THAT(two.causes, SizeIs(3));
+    EXPECT_THAT(two.causes[0].queues, ElementsAre(Apqn(5, 4)));
+    EXPECT_EQ(two.causes[0].confidence, Certainty::certain);
+    EXPECT_THAT(two.causes[1].queues, ElementsAre(Apqn(6, 4)));
+    EXPECT_EQ(two.causes[1].confidence, Certainty::likely);
+    EXPECT_EQ(two.causes[2].rule, RuleId::queue_missing);
+    EXPECT_THAT(two.causes[2].queues, ElementsAre(Apqn(6, 4)));
+    EXPECT_THAT(two.missing, Contains(HasSubstr("do not show queue.not-bound of 06.0004")));
+
     const auto only = explain(virsh("No such device"), context).migrations.front();
     EXPECT_EQ(only.causes.front().rule, RuleId::queue_not_bound);
     EXPECT_THAT(only.causes.front().queues, ElementsAre(Apqn(5, 4)));
