@@ -45,9 +45,11 @@ struct Options {
 
 int take_snapshot(const CommonOptions& common, const Options& options) {
     const auto& where = options.host.empty() ? common.source : options.host;
-    const Host host{parse_host_location(where, local_sysfs_root(common.sysfs_root))};
+    const auto location = parse_host_location(where, local_sysfs_root(common.sysfs_root));
+    const Host host{location};
     const auto taken = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
-    const auto inventory = host.read_all();
+    const auto inventory = std::make_shared<Inventory>(*host.read_all());
+    ask_local_host(location, "/usr/bin/qemu-system-s390x", *inventory);
     if (!options.output.empty() && options.output != "-") {
         save_snapshot(options.output, *inventory, taken);
         return 0;

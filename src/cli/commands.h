@@ -18,5 +18,6 @@ void add_migrate(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_state(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_plan(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_status(CLI::App& app, const CommonOptions& common, Command& chosen);
+void add_explain(CLI::App& app, const CommonOptions& common, Command& chosen);
 
 }  // namespace vfioap

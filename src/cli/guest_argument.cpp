@@ -22,10 +22,14 @@ bool names_file(const std::string& argument) {
 
 }  // namespace
 
+DomainXml load_domain(const std::string& argument, const std::string& uri) {
+    if (argument == "-") return load_domain_xml(STDIN_FILENO, "standard input");
+    if (names_file(argument)) return load_domain_xml(argument);
+    return parse_domain_xml(domain_xml_from_libvirt(uri, argument), argument);
+}
+
 Guest load_guest(const std::string& argument, const std::string& uri) {
-    if (argument == "-") return guest_of(load_domain_xml(STDIN_FILENO, "standard input"));
-    if (names_file(argument)) return guest_of(load_domain_xml(argument));
-    return guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, argument), argument));
+    return guest_of(load_domain(argument, uri));
 }
 
 Uuid mdev_of(const std::string& argument, const std::string& uri) {

@@ -4,6 +4,7 @@
 
 #include "cli/host_location.h"
 #include "compat/check.h"
+#include "domain/domain_xml.h"
 
 #include <string>
 
@@ -13,6 +14,9 @@ namespace vfioap {
 /// existing file: a file; anything else: a domain's name or UUID, asked from libvirt at `uri`. Throws
 /// SystemError, InputError.
 Guest load_guest(const std::string& argument, const std::string& uri);
+
+/// The same guest's whole domain.
+DomainXml load_domain(const std::string& argument, const std::string& uri);
 
 /// The mdev that is named: by its UUID, or by the guest that has it. Throws as load_guest() does, and
 /// InputError where the guest has none.

@@ -3,6 +3,7 @@
 
 #include "ap/error.h"
 #include "cli/service_client.h"
+#include "host/capabilities.h"
 #include "host/snapshot.h"
 
 #include <algorithm>
@@ -91,6 +92,15 @@ std::shared_ptr<const Inventory> Host::read_for(const Uuid& mdev, const std::vec
 
 std::shared_ptr<const Inventory> Host::read_all() const {
     return root_ ? std::make_shared<const Inventory>(root_->read_all(Depth::full)) : snapshot_;
+}
+
+void ask_local_host(const HostLocation& location, const std::string& emulator, Inventory& inventory) {
+    if (location.kind != HostLocation::Kind::sysfs || location.value != "/sys") return;
+    inventory.iommufd = probe_iommufd("/dev/iommu");
+    if (!emulator.empty()) {
+        const auto qemu = probe_emulator(emulator);
+        if (qemu.version) inventory.qemu = qemu;
+    }
 }
 
 Report check_between(const Guest& guest, const Host& source, const Host& destination,

@@ -53,6 +53,10 @@ class Host {
     std::shared_ptr<const Inventory> snapshot_;
 };
 
+/// Where the location is this very host (sysfs at /sys): adds what its iommufd can, and, where a domain's
+/// emulator is given, what that can (host/capabilities.h).
+void ask_local_host(const HostLocation& location, const std::string& emulator, Inventory& inventory);
+
 /// Reads of both hosts what the check of `guest` needs, and judges its move.
 Report check_between(const Guest& guest, const Host& source, const Host& destination,
                      const CheckOptions& options);

@@ -5,6 +5,7 @@
 #include "cli/host_location.h"
 #include "cli/program.h"
 #include "compat/check.h"
+#include "compat/live_update.h"
 
 #include <memory>
 #include <string>
@@ -19,16 +20,28 @@ struct Options {
     std::string guest;
     std::string mode = "auto";
     ReportOptions report;
+    const CLI::Option* destination = nullptr;  ///< needed but for live update
 };
 
 int check_guest(const Options& options) {
     const auto root = local_sysfs_root(options.common.sysfs_root);
     const auto source_location = parse_host_location(options.common.source, root);
+    const auto mode = parse_mode(options.mode).value();
+    if (mode == Mode::live_update) {
+        const auto domain = load_domain(options.guest, options.common.uri);
+        const Host host{source_location};
+        auto inventory =
+            domain.vfio_ap.empty() ? *host.read_all() : *host.read_for(domain.vfio_ap.front().mdev, {});
+        ask_local_host(source_location, domain.emulator, inventory);
+        return show_report(check_live_update(domain, inventory, options.report.strict), options.common,
+                           options.report);
+    }
+    if (options.destination->count() == 0) throw CLI::RequiredError{"--destination"};
     const auto destination_location = parse_host_location(options.common.destination, root);
     const auto guest = load_guest(options.guest, options.common.uri);
-    const auto report = check_between(guest, Host{source_location}, Host{destination_location},
-                                      {parse_mode(options.mode).value(),
-                                       parse_profile(options.common.profile).value(), options.report.strict});
+    const auto report =
+        check_between(guest, Host{source_location}, Host{destination_location},
+                      {mode, parse_profile(options.common.profile).value(), options.report.strict});
     return show_report(report, options.common, options.report);
 }
 
@@ -37,7 +50,8 @@ Command set_up(CLI::App& app) {
     app.description(
         "Tells whether a guest with a vfio-ap device can move to another host, with every reason and its "
         "remedy.");
-    set_usage(app, "vfioap-check [OPTIONS] -d HOST GUEST");
+    set_usage(app,
+              "vfioap-check [OPTIONS] -d HOST GUEST\n       vfioap-check [OPTIONS] --mode live-update GUEST");
     app.footer(
         "HOST is a sysfs root (a directory), a snapshot (a .json file), local, or the name of a host.\n"
         "Exit status: 0 compatible, 1 incompatible, 2 usage or unreadable input, 3 undetermined.\n"
@@ -47,9 +61,9 @@ Command set_up(CLI::App& app) {
         ->required()
         ->type_name("");
     add_common_options(app, options->common);
-    app.get_option("--destination")->required();
-    add_choice(app, "--mode", options->mode, {"auto", "native", "detached"},
-               "How the guest moves: auto, native, detached", "MODE");
+    options->destination = app.get_option("--destination");
+    add_choice(app, "--mode", options->mode, {"auto", "native", "detached", "live-update"},
+               "How the guest moves: auto, native, detached, live-update", "MODE");
     add_report_options(app, options->report);
     return [options] { return check_guest(*options); };
 }

@@ -5,6 +5,7 @@
 #include "compat/findings.h"
 #include "compat/hardware.h"
 #include "compat/keys.h"
+#include "compat/messages.h"
 #include "compat/prediction.h"
 #include "compat/remedies.h"
 #include "compat/unreadable.h"
@@ -145,8 +146,7 @@ class Check {
                 add(RuleId::host_secure_execution, side,
                     side == Side::both ? "both hosts are themselves Secure Execution guests"
                                        : fmt::format("{} is itself a Secure Execution guest", name));
-            if (native())
-                finding.kernel_lines = {"Migration not allowed from or to a Secure Execution guest"};
+            if (native()) finding.kernel_lines = {message_line("secure-host", {})};
             finding.remedies = advise(side, "use a host that is an LPAR or an ordinary guest");
         }
         if (!destination_.vfio_ap) findings().push_back(driver_missing(destination_, Side::destination));
@@ -166,8 +166,7 @@ class Check {
                     side == Side::both ? "neither kernel can migrate a vfio-ap device"
                                        : fmt::format("the kernel of {} cannot migrate a vfio-ap device",
                                                      source_lacks ? source_.host.name : destination_.name));
-            finding.remedies =
-                advise(side, "detach the device, migrate, attach it again: check with --mode detached");
+            finding.remedies = without_native(side);
         } else {
             auto& finding = add(
                 RuleId::kernel_layout, Side::both,
@@ -184,6 +183,17 @@ class Check {
             finding.source = "0";
             finding.remedies = allow_migration(uuid());
         }
+    }
+
+    /// What a guest can do that cannot be migrated with its device.
+    [[nodiscard]] static std::vector<Remedy> without_native(Side side) {
+        auto remedies =
+            advise(side, "detach the device, migrate, attach it again: check with --mode detached");
+        remedies.push_back(
+            {Side::source,
+             "where only QEMU is to be renewed, the guest can stay: check with --mode live-update",
+             {}});
+        return remedies;
     }
 
     /// What is known of the drivers when a stream is at hand.
@@ -232,8 +242,7 @@ class Check {
                                                     whose));
             // What a sysfs root cannot tell by nature is at most a warning.
             if (!known) finding.severity = Severity::warning;
-            finding.remedies =
-                advise(side, "detach the device, migrate, attach it again: check with --mode detached");
+            finding.remedies = without_native(side);
         }
     }
 
@@ -427,12 +436,10 @@ class Check {
     /// is in the matrix, and has none to look into without the mdev.
     [[nodiscard]] std::vector<std::string> unavailable_lines() const {
         if (restoring()) {
-            return {
-                fmt::format("vfio_ap_mdev {}: Queue {{queue}} not available to vfio_ap driver on target host",
-                            uuid().to_string())};
+            return {line("queue-not-available")};
         }
         if (mdev_ == nullptr) return {};
-        return {not_in_matrix_line()};
+        return {line("not-in-matrix")};
     }
 
     /// By mdev.
@@ -446,10 +453,8 @@ class Check {
                                 queues_are(elsewhere[rival].size(), "is", "are"), owner.uuid.to_string()));
             finding.destination = owner.uuid.to_string();
             if (native() && restoring()) {
-                finding.kernel_lines = {
-                    fmt::format("vfio_ap_mdev {}: Userspace may not assign queue {{queue}} to mdev: already "
-                                "assigned to {}",
-                                uuid().to_string(), owner.uuid.to_string())};
+                finding.kernel_lines = {message_line(
+                    "already-assigned", {{"uuid", uuid().to_string()}, {"other", owner.uuid.to_string()}})};
             }
             finding.remedies = take_from(owner, elsewhere[rival]);
             finding.queues = std::move(elsewhere[rival]);
@@ -479,14 +484,13 @@ class Check {
         if (native() && source_count > destination_count) {
             // Layout L1: 8 bytes and 16 for each queue.
             finding.kernel_lines = {
-                fmt::format("vfio_ap_mdev {}: migration failed: source guest's AP config size ({}) larger "
-                            "than target's ({})",
-                            uuid().to_string(), 8 + 16 * source_count, 8 + 16 * destination_count)};
+                message_line("config-size", {{"uuid", uuid().to_string()},
+                                             {"x", std::to_string(8 + 16 * source_count)},
+                                             {"y", std::to_string(8 + 16 * destination_count)}})};
         } else if (native() && differs) {
-            finding.kernel_lines = {
-                fmt::format("vfio_ap_mdev {}: migration failed: number of queues on source ({}) and target "
-                            "({}) guests differ",
-                            uuid().to_string(), source_count, destination_count)};
+            finding.kernel_lines = {message_line("queue-count", {{"uuid", uuid().to_string()},
+                                                                 {"x", std::to_string(source_count)},
+                                                                 {"y", std::to_string(destination_count)}})};
         }
         if (!extra.empty()) {
             const auto adapters = adapters_of(extra) - adapters_;
@@ -518,7 +522,7 @@ class Check {
         auto& finding = add(RuleId::queue_not_assigned, Side::destination,
                             fmt::format("{}: {} not assigned to the mdev", destination_.name,
                                         queues_are(queues.size(), "is", "are")));
-        if (native()) finding.kernel_lines = {not_in_matrix_line()};
+        if (native()) finding.kernel_lines = {line("not-in-matrix")};
         const auto possible = wanted();
         const MdevContents missing{(possible.adapters & adapters_of(queues)) - mdev_->adapters,
                                    (possible.domains & domains_of(queues)) - mdev_->domains,
@@ -531,9 +535,9 @@ class Check {
         finding.queues = std::move(queues);
     }
 
-    [[nodiscard]] std::string not_in_matrix_line() const {
-        return fmt::format("vfio_ap_mdev {}: migration failed: queue {{queue}} not assigned to guest matrix",
-                           uuid().to_string());
+    /// A line of the kernel about this mdev, from the catalogue.
+    [[nodiscard]] std::string line(std::string_view id) const {
+        return message_line(id, {{"uuid", uuid().to_string()}});
     }
 
     /// Queues that are assigned and bound and yet would not reach the guest: the whole adapter fell to the
@@ -556,7 +560,7 @@ class Check {
                                         queues_are(queues.size(), "is", "are"),
                                         reasons.empty() ? "the kernel gives no reason"
                                                         : fmt::format("{}", fmt::join(reasons, "; "))));
-        if (native()) finding.kernel_lines = {not_in_matrix_line()};
+        if (native()) finding.kernel_lines = {line("not-in-matrix")};
         if (foreign && source_.configuration_known) {
             // What the guest did not have need be neither there nor bound.
             finding.remedies = unassign(*mdev_, superfluous(), whole());
@@ -599,9 +603,7 @@ class Check {
                     fmt::format("{} does not have {} control domain{} of the guest", destination_.name,
                                 not_in_host.count(), not_in_host.count() == 1 ? "" : "s"));
             if (native() && restoring()) {
-                finding.kernel_lines = {fmt::format(
-                    "vfio_ap_mdev: {}: Control domain {{domain}} not available on the destination host",
-                    uuid().to_string())};
+                finding.kernel_lines = {line("control-domain")};
             }
             finding.control_domains = not_in_host.bits();
             finding.remedies = advise(

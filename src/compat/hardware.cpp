@@ -2,6 +2,7 @@
 #include "compat/hardware.h"
 
 #include "compat/findings.h"
+#include "compat/messages.h"
 #include "compat/remedies.h"
 
 #include <string_view>
@@ -11,27 +12,27 @@
 namespace vfioap {
 namespace {
 
-/// A facility that is there or not. `before`: what precedes `queue` in the kernel's lines.
+/// A facility that is there or not.
 struct Facility {
     RuleId rule;
     std::string_view name;
-    std::string_view kernel;     // as the kernel names it
+    std::string_view messages;   // what the ids of the kernel's messages begin with
     std::string_view installed;  // `installed` or `available`
     unsigned bit;                // for those of mode: the bit of Hwinfo::mode()
 };
 
 constexpr std::array<Facility, 5> facilities{{
-    {RuleId::queue_apsc, "APSC", "APSC facility", "installed", 0},
-    {RuleId::queue_ap4km, "AP4KM", "mex4k facility", "installed", 0},
-    {RuleId::queue_ap4kc, "AP4KC", "crt4k facility", "installed", 0},
-    {RuleId::queue_apxa, "APXA", "AP-extended-addressing (APXA) facility", "installed", 0},
-    {RuleId::queue_slcf, "SLCF", "Stateless-command-filtering (SLCF)", "available", 0},
+    {RuleId::queue_apsc, "APSC", "apsc", "installed", 0},
+    {RuleId::queue_ap4km, "AP4KM", "ap4km", "installed", 0},
+    {RuleId::queue_ap4kc, "AP4KC", "ap4kc", "installed", 0},
+    {RuleId::queue_apxa, "APXA", "apxa", "installed", 0},
+    {RuleId::queue_slcf, "SLCF", "slcf", "available", 0},
 }};
 
 constexpr std::array<Facility, 3> modes{{
-    {RuleId::queue_mode, "CCA", "Coprocessor-mode facility", "installed", 4},
-    {RuleId::queue_mode, "accelerator", "Accelerator-mode facility", "installed", 2},
-    {RuleId::queue_mode, "EP11", "XCP-mode facility", "installed", 1},
+    {RuleId::queue_mode, "CCA", "cca", "installed", 4},
+    {RuleId::queue_mode, "accelerator", "accelerator", "installed", 2},
+    {RuleId::queue_mode, "EP11", "ep11", "installed", 1},
 }};
 
 const Facility* facility_of(RuleId rule) {
@@ -130,47 +131,48 @@ Severity HardwareCheck::severity(const Group& group) const {
 std::vector<std::string> HardwareCheck::kernel_lines(const Group& group) const {
     if (!profile_) return {};
     const bool compare = profile_ == Profile::compare;
-    const auto prefix = fmt::format("vfio_ap_mdev {}: ", mdev_.to_string());
-    std::vector<std::string> lines{prefix +
-                                   "Migration failed: Source and target queues ({queue}) are not compatible"};
-    const auto pair = [&](std::string_view source, std::string_view target) {
-        lines.push_back(fmt::format("{}{} source queue {{queue}}", prefix, source));
-        lines.push_back(fmt::format("{}{} target queue {{queue}}", prefix, target));
+    const auto& uuid = mdev_.to_string();
+    std::vector<std::string> lines{
+        message_line("queues-incompatible", {{"uuid", uuid}, {"queues", "{queue}"}})};
+    const auto add = [&](std::string_view id, bool has) {
+        lines.push_back(message_line(id, {{"uuid", uuid}, {"not", has ? "" : "not "}}));
     };
     if (const auto* const facility = facility_of(group.rule)) {
-        pair(fmt::format("{} {} in", facility->kernel, has_text(*facility, group.source != 0)),
-             fmt::format("{} {} in", facility->kernel, has_text(*facility, group.destination != 0)));
+        add(fmt::format("{}-source", facility->messages), group.source != 0);
+        add(fmt::format("{}-target", facility->messages), group.destination != 0);
     } else if (group.rule == RuleId::queue_mode) {
         for (const auto& mode : modes) {
             const bool source = (group.source & mode.bit) != 0;
             const bool target = (group.destination & mode.bit) != 0;
             if (source == target) continue;
-            // The wording before the newest driver: "in" is missing, and one line has two blanks.
+            // Before the newest driver these had a wording of their own.
             const bool coprocessor = mode.bit == 4;
-            pair(fmt::format("{} {}{}", mode.kernel, has_text(mode, source),
-                             compare && !coprocessor ? "" : " in"),
-                 compare ? fmt::format("{} {}", coprocessor ? "Coprocessor-mode  facility" : mode.kernel,
-                                       has_text(mode, target))
-                         : fmt::format("{} {} in", mode.kernel, has_text(mode, target)));
+            add(fmt::format("{}-source{}", mode.messages, compare && !coprocessor ? "-old" : ""), source);
+            add(fmt::format("{}-target{}", mode.messages,
+                            !compare      ? ""
+                            : coprocessor ? "-blanks"
+                                          : "-old"),
+                target);
         }
     } else if (group.rule == RuleId::queue_class) {
         if ((group.source & 0x80U) != 0 && (group.destination & 0xc0U) == 0x40U) {
-            lines.push_back(prefix + "Full native card function available on source queue {queue}");
-            lines.push_back(prefix + "Only stateless functions available on target queue {queue}");
+            add("class-source", true);
+            add("class-target", true);
         }
     } else if (group.rule == RuleId::queue_bs) {
         // Drivers of profile compare look at the card, which has no bind state.
         if (compare) return {};
-        lines.push_back(fmt::format(
-            "{}Bind/associate state for source ({:x}) and target ({:x}) queue {{queue}} must be 0", prefix,
-            group.source, group.destination));
+        lines.push_back(message_line("bs", {{"uuid", uuid},
+                                            {"x", fmt::format("{:x}", group.source)},
+                                            {"y", fmt::format("{:x}", group.destination)}}));
     } else if (group.rule == RuleId::driver_laxer || (group.rule == RuleId::driver_stricter && !compare)) {
         // The newest driver of the profile has nothing to say here.
         return {};
     }
     if ((compare && group.one_type) || group.rule == RuleId::queue_type) {
-        lines.push_back(fmt::format("{}AP type of source ({:02x}) not compatible with target ({:02x})",
-                                    prefix, group.source_type, group.destination_type));
+        lines.push_back(message_line("type", {{"uuid", uuid},
+                                              {"x", fmt::format("{:02x}", group.source_type)},
+                                              {"y", fmt::format("{:02x}", group.destination_type)}}));
     }
     return lines;
 }

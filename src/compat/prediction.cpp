@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/prediction.h"
 
+#include "compat/messages.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -70,16 +72,18 @@ class Predictor {
 
     bool stopped_by_libvirt() {
         if (has(RuleId::guest_secure_execution, Side::source))
-            return refused("protected VMs are currently not migratable.");
+            return refused(fmt::format("{}.", message("protected").pattern));
         if (!report_.guest.mdev) return false;
         const auto& uuid = report_.guest.mdev->to_string();
-        if (has(RuleId::qemu_no_migration, Side::source)) return refused("non-migratable device: /1/vfio-ap");
+        if (has(RuleId::qemu_no_migration, Side::source))
+            return refused(message_line("non-migratable", {{"device", "/1/vfio-ap"}}));
         if (has(RuleId::kernel_no_migration, Side::source))
-            return refused(uuid + ": VFIO migration is not supported in kernel");
+            return refused(fmt::format("{}: {}", uuid, message("not-in-kernel").pattern));
         if (has(RuleId::mdev_not_migratable, Side::source))
-            return refused(uuid + ": Migration is disabled for VFIO device");
+            return refused(fmt::format("{}: {}", uuid, message("disabled").pattern));
         if (has(RuleId::mdev_missing, Side::destination)) {
-            prediction_.virsh = fmt::format("error: device not found: mediated device '{}' not found", uuid);
+            prediction_.virsh =
+                "error: device not found: " + message_line("mdev-not-found", {{"uuid", uuid}});
             return true;
         }
         return false;
@@ -87,9 +91,8 @@ class Predictor {
 
     void failed(int error) {
         prediction_.error = error;
-        prediction_.virsh =
-            fmt::format("error: operation failed: job 'migration in' failed: load of migration failed: {}",
-                        strerrordesc_np(error));
+        prediction_.virsh = "error: operation failed: job 'migration in' failed: " +
+                            message_line("load-failed", {{"error", strerrordesc_np(error)}});
     }
 
     /// Size, count, APQNs, hardware up to the first queue that does not fit.

@@ -13,15 +13,15 @@ constexpr auto warning = Severity::warning;
 constexpr auto info = Severity::info;
 constexpr std::optional<Severity> silent{};
 
-constexpr std::array<Rule, 39> table{{
+constexpr std::array<Rule, 43> table{{
     {RuleId::guest_no_vfio_ap, "guest.no-vfio-ap", info, info, "the guest has a vfio-ap device",
-     "Without crypto devices there is nothing here that could stop the move."},
+     "Without crypto devices there is nothing here that could stop the move.", info},
     {RuleId::guest_multiple_vfio_ap, "guest.multiple-vfio-ap", error, error,
      "the guest has only one vfio-ap device",
-     "A guest has one AP configuration, so only one mdev can give it."},
+     "A guest has one AP configuration, so only one mdev can give it.", error},
     {RuleId::guest_secure_execution, "guest.secure-execution", error, error,
      "the guest does not run in Secure Execution",
-     "The memory of such a guest is encrypted, and its state cannot be saved."},
+     "The memory of such a guest is encrypted, and its state cannot be saved.", error},
     {RuleId::guest_state_missing, "guest.state-missing", error, error,
      "the domain carries the guest's AP configuration",
      "Nothing else tells the destination what the guest has on the source."},
@@ -101,6 +101,15 @@ constexpr std::array<Rule, 39> table{{
      "What the rule forbids, some versions of the driver let pass."},
     {RuleId::kernel_layout, "kernel.layout", info, silent, "both drivers use one stream layout",
      "Drivers of different patch versions do not understand each other's stream."},
+    {RuleId::live_update_iommufd, "live-update.iommufd", silent, silent, "the device is attached by iommufd",
+     "Of an mdev in a legacy container the mappings would be invalid for a moment, which it cannot bear.",
+     error},
+    {RuleId::live_update_memory, "live-update.memory", silent, silent, "the guest's memory can be shared",
+     "The new QEMU takes over the memory by its file, and iommufd maps it by that.", error},
+    {RuleId::live_update_qemu, "live-update.qemu", silent, silent, "QEMU can hand a vfio device over",
+     "The old and the new QEMU pass the device's descriptors on, from 10.1 on.", error},
+    {RuleId::live_update_kernel, "live-update.kernel", silent, silent, "the kernel's iommufd can hand over",
+     "It must map memory by file and change the owner of mappings.", error},
 }};
 
 constexpr bool in_order() {
@@ -160,6 +169,8 @@ std::string_view to_text(Mode mode) {
             return "native";
         case Mode::detached:
             return "detached";
+        case Mode::live_update:
+            return "live-update";
     }
     return {};
 }
@@ -189,7 +200,7 @@ std::string_view to_text(Verdict verdict) {
 }
 
 std::optional<Mode> parse_mode(std::string_view text) {
-    for (const auto mode : {Mode::automatic, Mode::native, Mode::detached}) {
+    for (const auto mode : {Mode::automatic, Mode::native, Mode::detached, Mode::live_update}) {
         if (to_text(mode) == text) return mode;
     }
     return {};

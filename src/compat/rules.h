@@ -13,7 +13,8 @@ enum class Severity : std::uint8_t { error, warning, info };
 /// The host that a finding is about.
 enum class Side : std::uint8_t { source, destination, both };
 /// How the guest moves. native: the kernel migrates the attached device. detached: detach, migrate, attach.
-enum class Mode : std::uint8_t { automatic, native, detached };
+/// live_update: a new QEMU on the same host.
+enum class Mode : std::uint8_t { automatic, native, detached, live_update };
 /// What the destination's driver does with the source's configuration: compare it with its own (patch series
 /// v1, v2) or restore it (v3 on).
 enum class Profile : std::uint8_t { automatic, compare, restore };
@@ -68,6 +69,10 @@ enum class RuleId : std::uint8_t {
     driver_stricter,
     driver_laxer,
     kernel_layout,
+    live_update_iommufd,
+    live_update_memory,
+    live_update_qemu,
+    live_update_kernel,
 };
 
 struct Rule {
@@ -79,6 +84,8 @@ struct Rule {
     std::optional<Severity> detached;
     std::string_view title;  ///< what is compared or asked, in a few words
     std::string_view why;    ///< why it matters; one sentence
+    /// The usual severity in mode live-update.
+    std::optional<Severity> live_update{};
 };
 
 /// All rules, in the order of RuleId.

@@ -31,6 +31,9 @@ using XmlError = xmlError*;
 #endif
 
 constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+constexpr std::string_view qemu_namespace = "http://libvirt.org/schemas/domain/qemu/1.0";
+/// Devices that QEMU may be given by its command line; more than one does not work.
+constexpr std::size_t most_passed_devices = 16;
 constexpr std::string_view xml_blanks = " \t\r\n";
 
 std::string_view view(const xmlChar* text) {
@@ -194,7 +197,15 @@ enum class Element : std::uint8_t {
     source,
     address,
     alias,
+    driver,
     launch_security,
+    memory_backing,
+    memory_source,
+    memory_access,
+    hugepages,
+    iommufd,
+    command_line,  // of QEMU's namespace
+    argument,
 };
 
 struct Step {
@@ -202,7 +213,7 @@ struct Step {
     std::string_view name;
     Element child;
 };
-constexpr std::array<Step, 13> steps{{{Element::document, "domain", Element::domain},
+constexpr std::array<Step, 19> steps{{{Element::document, "domain", Element::domain},
                                       {Element::domain, "metadata", Element::metadata},
                                       {Element::domain, "name", Element::name},
                                       {Element::domain, "uuid", Element::uuid},
@@ -214,6 +225,12 @@ constexpr std::array<Step, 13> steps{{{Element::document, "domain", Element::dom
                                       {Element::devices, "hostdev", Element::hostdev},
                                       {Element::hostdev, "source", Element::source},
                                       {Element::hostdev, "alias", Element::alias},
+                                      {Element::hostdev, "driver", Element::driver},
+                                      {Element::domain, "memoryBacking", Element::memory_backing},
+                                      {Element::memory_backing, "source", Element::memory_source},
+                                      {Element::memory_backing, "access", Element::memory_access},
+                                      {Element::memory_backing, "hugepages", Element::hugepages},
+                                      {Element::domain, "iommufd", Element::iommufd},
                                       {Element::source, "address", Element::address}}};
 
 /// One run of libxml2 over one document. libxml2 is C: no exception may pass through it, so each callback
@@ -291,6 +308,7 @@ class Reader {
         std::optional<std::string> alias;
         bool source_seen = false;
         bool address_seen = false;
+        bool iommufd = false;
         unsigned line = 0;
     };
 
@@ -375,6 +393,11 @@ class Reader {
 
     [[nodiscard]] Element child(Element parent, std::string_view name, std::string_view uri) const {
         if (parent == Element::state) return uri == state_uri_ ? Element::state_part : Element::other;
+        if (uri == qemu_namespace) {
+            return parent == Element::domain && name == "commandline" ? Element::command_line
+                   : parent == Element::command_line && name == "arg" ? Element::argument
+                                                                      : Element::other;
+        }
         if (!uri.empty()) {
             const bool state = parent == Element::metadata && name == "config" && uri == state_namespace;
             return state ? Element::state : Element::other;
@@ -463,6 +486,26 @@ class Reader {
             case Element::alias:
                 if (!hostdev_.alias) hostdev_.alias = value(attributes, "name", "alias", tag);
                 return element;
+            case Element::driver:
+                hostdev_.iommufd = attributes.is("iommufd", "yes");
+                return element;
+            case Element::memory_source:
+                result_.live_update.memory_source = value(attributes, "type", "source", tag).value_or("");
+                return element;
+            case Element::memory_access:
+                result_.live_update.memory_access = value(attributes, "mode", "access", tag).value_or("");
+                return element;
+            case Element::hugepages:
+                result_.live_update.hugepages = true;
+                return element;
+            case Element::iommufd:
+                result_.live_update.iommufd = attributes.is("enabled", "yes");
+                return element;
+            case Element::argument:
+                take_argument(attributes.find("value").value_or(""));
+                return element;
+            case Element::memory_backing:
+            case Element::command_line:
             case Element::metadata:
             case Element::state:
             case Element::state_part:
@@ -473,6 +516,23 @@ class Reader {
                 break;
         }
         return element;
+    }
+
+    /// One word of QEMU's command line: options in `key=value,…` form, or in JSON.
+    void take_argument(std::string_view argument) {
+        auto& known = result_.live_update;
+        if (argument.find("aux-ram-share=on") != std::string_view::npos ||
+            argument.find("\"aux-ram-share\":true") != std::string_view::npos)
+            known.aux_ram_share = true;
+        if (argument.find("aux-ram-share=off") != std::string_view::npos) known.aux_ram_share = false;
+        static constexpr std::string_view path = "/sys/bus/mdev/devices/";
+        const auto at = argument.find(path);
+        if (argument.find("vfio-ap") == std::string_view::npos || at == std::string_view::npos) return;
+        const auto mdev = Uuid::parse(argument.substr(at + path.size(), 36));
+        if (!mdev || known.devices.size() >= most_passed_devices) return;
+        const bool iommufd = argument.find(",iommufd=") != std::string_view::npos ||
+                             argument.find("\"iommufd\":\"") != std::string_view::npos;
+        known.devices.push_back({*mdev, iommufd});
     }
 
     void take_mdev(const XmlAttributes& attributes, std::size_t tag) {
@@ -503,8 +563,8 @@ class Reader {
             case Element::hostdev:
                 if (!hostdev_.mdev)
                     fail(closed.offset, "a vfio-ap hostdev without an mdev; expected <source><address uuid=");
-                result_.vfio_ap.push_back(
-                    {std::move(*hostdev_.mdev), std::move(hostdev_.alias).value_or(""), hostdev_.line});
+                result_.vfio_ap.push_back({std::move(*hostdev_.mdev), std::move(hostdev_.alias).value_or(""),
+                                           hostdev_.line, hostdev_.iommufd});
                 break;
             case Element::state:
                 in_state(closed.offset, [&] {

@@ -35,10 +35,29 @@ inline constexpr std::size_t domain_xml_max_value = 4096;
 
 /// `/domain/devices/hostdev[@mode='subsystem'][@type='mdev'][@model='vfio-ap']`, mode being optional.
 struct VfioApHostdev {
-    Uuid mdev;          ///< source/address/@uuid
-    std::string alias;  ///< alias/@name, `hostdev0`; empty where there is none
-    unsigned line = 0;  ///< where the element begins, from 1
+    Uuid mdev;             ///< source/address/@uuid
+    std::string alias;     ///< alias/@name, `hostdev0`; empty where there is none
+    unsigned line = 0;     ///< where the element begins, from 1
+    bool iommufd = false;  ///< driver/@iommufd is `yes` (libvirt 12.1 on)
     friend bool operator==(const VfioApHostdev&, const VfioApHostdev&) = default;
+};
+
+/// A vfio-ap device that QEMU is given by `<qemu:commandline>`, beside libvirt.
+struct PassedDevice {
+    Uuid mdev;             ///< the end of sysfsdev
+    bool iommufd = false;  ///< the argument names an iommufd object
+    friend bool operator==(const PassedDevice&, const PassedDevice&) = default;
+};
+
+/// What decides whether the guest can be handed to a new QEMU on the same host.
+struct LiveUpdateXml {
+    bool iommufd = false;        ///< /domain/iommufd/@enabled is `yes` (libvirt 12.2 on)
+    std::string memory_source;   ///< memoryBacking/source/@type
+    std::string memory_access;   ///< memoryBacking/access/@mode
+    bool hugepages = false;      ///< memoryBacking/hugepages
+    bool aux_ram_share = false;  ///< `aux-ram-share=on` in an argument of QEMU's
+    std::vector<PassedDevice> devices;
+    friend bool operator==(const LiveUpdateXml&, const LiveUpdateXml&) = default;
 };
 
 /// The parts of a domain that matter here. A string is empty where the document does not say; none has
@@ -57,6 +76,7 @@ struct DomainXml {
     /// Why it cannot be read: `line N, column M: REASON`; empty where nothing is wrong. More than one is
     /// wrong, too. The rest of the domain is as good as without it.
     std::string state_error{};
+    LiveUpdateXml live_update{};
     friend bool operator==(const DomainXml&, const DomainXml&) = default;
 };
 

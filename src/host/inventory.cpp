@@ -122,8 +122,8 @@ void Inventory::sort() {
 
 bool operator==(const Inventory& a, const Inventory& b) {
     return a.ap == b.ap && a.vfio_ap == b.vfio_ap && a.prot_virt_guest == b.prot_virt_guest &&
-           a.prot_virt_host == b.prot_virt_host && a.qemu == b.qemu && a.cards == b.cards &&
-           a.queues == b.queues && a.mdevs == b.mdevs && a.unreadable == b.unreadable;
+           a.prot_virt_host == b.prot_virt_host && a.qemu == b.qemu && a.iommufd == b.iommufd &&
+           a.cards == b.cards && a.queues == b.queues && a.mdevs == b.mdevs && a.unreadable == b.unreadable;
 }
 
 std::string card_path(unsigned apid) {

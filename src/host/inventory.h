@@ -159,10 +159,20 @@ struct VfioAp {
     friend bool operator==(const VfioAp&, const VfioAp&) = default;
 };
 
-/// What sysfs cannot tell of the emulator; from a snapshot that says so.
+/// What the kernel's iommufd can, of which sysfs tells nothing; asked by probe_iommufd or from a snapshot.
+struct Iommufd {
+    bool present = false;                ///< there is a /dev/iommu
+    std::optional<bool> map_file;        ///< IOMMU_IOAS_MAP_FILE
+    std::optional<bool> change_process;  ///< IOMMU_IOAS_CHANGE_PROCESS
+    friend bool operator==(const Iommufd&, const Iommufd&) = default;
+};
+
+/// What sysfs cannot tell of the emulator; from a snapshot that says so, or asked by probe_emulator.
 struct Qemu {
     std::optional<std::string> version;
     std::optional<bool> vfio_ap_migration;  ///< whether it can migrate an attached vfio-ap device
+    std::optional<bool> cpr_transfer;       ///< it has the migration mode
+    std::optional<bool> vfio_ap_iommufd;    ///< its vfio-ap has the property `iommufd`
     friend bool operator==(const Qemu&, const Qemu&) = default;
 };
 
@@ -188,6 +198,7 @@ struct Inventory {
     std::optional<bool> prot_virt_guest;  ///< this Linux is a Secure Execution guest
     std::optional<bool> prot_virt_host;
     std::optional<Qemu> qemu;
+    std::optional<Iommufd> iommufd;
     std::vector<Card> cards;             ///< sorted by adapter
     std::vector<Queue> queues;           ///< sorted by APQN
     std::vector<Mdev> mdevs;             ///< sorted by UUID

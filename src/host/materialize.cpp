@@ -234,6 +234,7 @@ class Tree {
         Inventory identity;
         identity.name = inventory_.name;
         identity.qemu = inventory_.qemu;
+        identity.iommufd = inventory_.iommufd;
         std::ostringstream text;
         write_snapshot(text, identity, "");
         root_.line(identity_file.data(), text.str());

@@ -124,6 +124,16 @@ Json to_json(const Qemu& qemu) {
     Json json = Json::object();
     put_text(json, "version", qemu.version);
     put(json, "vfio_ap_migration", qemu.vfio_ap_migration);
+    put(json, "cpr_transfer", qemu.cpr_transfer);
+    put(json, "vfio_ap_iommufd", qemu.vfio_ap_iommufd);
+    return json;
+}
+
+Json to_json(const Iommufd& iommufd) {
+    Json json = Json::object();
+    json["present"] = iommufd.present;
+    put(json, "map_file", iommufd.map_file);
+    put(json, "change_process", iommufd.change_process);
     return json;
 }
 
@@ -336,6 +346,7 @@ void write_snapshot(std::ostream& out, const Inventory& inventory, std::string_v
     if (inventory.prot_virt_guest) write_member(out, "prot_virt_guest", *inventory.prot_virt_guest);
     if (inventory.prot_virt_host) write_member(out, "prot_virt_host", *inventory.prot_virt_host);
     if (inventory.qemu) write_member(out, "qemu", to_json(*inventory.qemu));
+    if (inventory.iommufd) write_member(out, "iommufd", to_json(*inventory.iommufd));
     write_array(out, "cards", inventory.cards);
     write_array(out, "queues", inventory.queues);
     write_array(out, "mdevs", inventory.mdevs);

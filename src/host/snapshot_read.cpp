@@ -353,7 +353,20 @@ Qemu qemu_of(const Node& node) {
     Qemu qemu;
     read_text(object, "version", qemu.version);
     read_boolean(object, "vfio_ap_migration", qemu.vfio_ap_migration);
+    read_boolean(object, "cpr_transfer", qemu.cpr_transfer);
+    read_boolean(object, "vfio_ap_iommufd", qemu.vfio_ap_iommufd);
     return qemu;
+}
+
+Iommufd iommufd_of(const Node& node) {
+    const auto& object = node.object("an object");
+    Iommufd iommufd;
+    std::optional<bool> present;
+    read_boolean(object, "present", present);
+    iommufd.present = present.value_or(false);
+    read_boolean(object, "map_file", iommufd.map_file);
+    read_boolean(object, "change_process", iommufd.change_process);
+    return iommufd;
 }
 
 std::uint8_t adapter_of(const Node& node) {
@@ -647,7 +660,7 @@ class Reader {
         static const std::set<std::string_view> lists{"cards", "queues", "mdevs", "unreadable"};
         static const std::set<std::string_view> members{
             "schema",          "name",           "taken", "complete", "ap", "vfio_ap",
-            "prot_virt_guest", "prot_virt_host", "qemu"};
+            "prot_virt_guest", "prot_virt_host", "qemu",  "iommufd"};
         target_ = lists.count(name) != 0     ? Target::list
                   : members.count(name) != 0 ? Target::member
                                              : Target::unknown;
@@ -740,6 +753,8 @@ class Reader {
             inventory_.prot_virt_host = node.boolean();
         } else if (top_ == "qemu") {
             inventory_.qemu = qemu_of(node);
+        } else if (top_ == "iommufd") {
+            inventory_.iommufd = iommufd_of(node);
         }
     }
 

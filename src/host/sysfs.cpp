@@ -654,6 +654,7 @@ Inventory identity_of(const std::string& path) {
             auto told = load_snapshot(file);
             identity.name = std::move(told.name);
             identity.qemu = std::move(told.qemu);
+            identity.iommufd = told.iommufd;
         } catch (const SystemError& error) {
             if (error.number() != ENOENT) {
                 identity.unreadable.push_back({std::string{identity_file}, error.number(), ""});

@@ -126,22 +126,29 @@ class Writer {
         const auto& guest = report_.guest.name;
         const auto source = host(Side::source);
         const auto destination = host(Side::destination);
-        switch (report_.verdict) {
-            case Verdict::compatible:
-                paragraph(styled(Style::good, "COMPATIBLE:") + ' ',
-                          fmt::format("{} can move from {} to {}", guest, source, destination), 2);
-                break;
-            case Verdict::incompatible:
-                paragraph(styled(Style::error, "INCOMPATIBLE:") + ' ',
-                          fmt::format("{} cannot move from {} to {}", guest, source, destination), 2);
-                break;
-            case Verdict::undetermined:
-                paragraph(
-                    styled(Style::warning, "UNDETERMINED:") + ' ',
-                    fmt::format("whether {} can move from {} to {} is not known", guest, source, destination),
-                    2);
-                break;
-        }
+        if (report_.mode == Mode::live_update) {
+            const bool can = report_.verdict == Verdict::compatible;
+            paragraph(styled(can ? Style::good : Style::error, can ? "COMPATIBLE:" : "INCOMPATIBLE:") + ' ',
+                      fmt::format("{} {} be handed to a new QEMU at {}", guest, can ? "can" : "cannot",
+                                  report_.source.name),
+                      2);
+        } else
+            switch (report_.verdict) {
+                case Verdict::compatible:
+                    paragraph(styled(Style::good, "COMPATIBLE:") + ' ',
+                              fmt::format("{} can move from {} to {}", guest, source, destination), 2);
+                    break;
+                case Verdict::incompatible:
+                    paragraph(styled(Style::error, "INCOMPATIBLE:") + ' ',
+                              fmt::format("{} cannot move from {} to {}", guest, source, destination), 2);
+                    break;
+                case Verdict::undetermined:
+                    paragraph(styled(Style::warning, "UNDETERMINED:") + ' ',
+                              fmt::format("whether {} can move from {} to {} is not known", guest, source,
+                                          destination),
+                              2);
+                    break;
+            }
         if (!report_.guest.mdev) return;
         const auto control_domains = report_.control_domains.count();
         paragraph(indent,
@@ -173,7 +180,7 @@ class Writer {
 
     [[nodiscard]] std::string where(Side side) const {
         if (side == Side::both) return "both hosts";
-        if (report_.source.name == report_.destination.name)
+        if (report_.source.name == report_.destination.name && report_.mode != Mode::live_update)
             return side == Side::source ? "the source" : "the destination";
         return side == Side::source ? report_.source.name : report_.destination.name;
     }

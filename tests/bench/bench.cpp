@@ -24,6 +24,8 @@
 
 #include "bench/allocations.h"
 #include "bench/watch.h"
+#include "explain/explain.h"
+#include "explain/pattern.h"
 #include "stream/reader.h"
 #include "stream/writer.h"
 #include "support/host_builder.h"
@@ -224,6 +226,75 @@ void guest(benchmark::State& state) {
         benchmark::DoNotOptimize(root.read_for(mdev, {}));
 }
 
+/// 100 MB of a log in which nothing is of interest, in memory.
+const std::string& unrelated_log() {
+    static const std::string path = [] {
+        static constexpr std::array<const char*, 16> words{
+            "session", "opened",   "migration", "failed", "error", "queue", "source", "device",
+            "kernel",  "facility", "installed", "driver", "guest", "state", "qemu",   "operation"};
+        auto name = (fs::path{"/dev/shm"} / "vfioap-bench-log-XXXXXX").string();
+        const int fd = ::mkstemp(name.data());
+        std::mt19937 random{1};
+        std::string text;
+        while (text.size() < std::size_t{1'000'000}) {
+            text += "Nov 21 03:12:45 lpar-b systemd[1]: ";
+            for (auto i = 4 + random() % 10; i > 0; --i)
+                text += std::string{words.at(random() % words.size())} + ' ';
+            text += '\n';
+        }
+        for (unsigned i = 0; i < 100; ++i)
+            if (::write(fd, text.data(), text.size()) < 0) break;
+        ::close(fd);
+        static const struct Remover {
+            std::string file;
+            ~Remover() { fs::remove(file); }
+        } remover{name};
+        return name;
+    }();
+    return path;
+}
+
+std::size_t explain_file(const std::string& path) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    Explainer explainer;
+    explainer.read(path, [fd](char* into, std::size_t size) {
+        return static_cast<std::size_t>(std::max<ssize_t>(::read(fd, into, size), 0));
+    });
+    ::close(fd);
+    return explainer.finish({}).migrations.size();
+}
+
+void explain(benchmark::State& state) {
+    const auto& path = unrelated_log();
+    for (auto _ : state)
+        if (explain_file(path) != 0) state.SkipWithError("there is something in it");
+}
+
+/// What anybody can do without us: the same alternatives, as far as they are literal.
+void explain_grep(benchmark::State& state) {
+    std::string pattern;
+    for (const auto& record : messages()) {
+        const auto literal = Pattern{record}.anchor();
+        if (!pattern.empty()) pattern += '|';
+        for (const char c : literal) {
+            if (std::strchr("().[]{}*+?|^$\\'", c) != nullptr) pattern += c == '\'' ? "." : "\\";
+            if (c != '\'') pattern += c;
+        }
+    }
+    const auto command = "grep -cE -e '" + pattern + "' " + unrelated_log() + " | cat >/dev/null";
+    for (auto _ : state)
+        benchmark::DoNotOptimize(std::system(command.c_str()));
+}
+
+void explain_memory(benchmark::State& state) {
+    const auto& path = unrelated_log();
+    for (auto _ : state) {
+        const auto peak = bench::peak_of_run("--explain", path);
+        if (!peak) state.SkipWithError("the child failed");
+        state.counters["peak_KiB"] = static_cast<double>(peak.value_or(0));
+    }
+}
+
 void peak_memory(benchmark::State& state) {
     const auto& path = roots().get(256, 256);
     for (auto _ : state) {
@@ -400,6 +471,9 @@ BENCHMARK(stream_decode)
     ->Args({1, 0})
     ->Args({1, 1})
     ->Unit(benchmark::kMicrosecond);
+BENCHMARK(explain)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(explain_grep)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(explain_memory)->Iterations(1)->Unit(benchmark::kMillisecond);
 BENCHMARK(stream_memory)->Iterations(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace
@@ -410,6 +484,11 @@ int main(int argc, char** argv) {
         const auto inventory = vfioap::SysfsRoot{argv[2]}.read_all(vfioap::Depth::full);
         vfioap::bench::tell_peak();
         return inventory.queues.size() == vfioap::ap_queues ? 0 : 1;
+    }
+    if (argc == 3 && std::string_view{argv[1]} == "--explain") {
+        const auto found = vfioap::explain_file(argv[2]);
+        vfioap::bench::tell_peak();
+        return found == 0 ? 0 : 1;
     }
     if (argc == 3 && std::string_view{argv[1]} == vfioap::bench::watch_option) {
         const int status = vfioap::bench::watch(argv[2]);

@@ -83,6 +83,8 @@ go 3 "$check" -s lpar-a.json -d broken.json guest1.xml; quiet; prints "UNDETERMI
 # --- usage
 go 2 "$check"; complains "GUEST"
 go 2 "$check" guest1.xml; complains "destination"
+go 1 "$check" --mode live-update -s lpar-a.json guest1.xml; quiet; prints "live-update.iommufd"; prints "12.8"
+go 1 "$check" --mode live-update -s lpar-a.json -q guest1.xml; quiet
 go 2 "$check" --modus native -d lpar-b.json guest1.xml; complains "--modus"
 go 2 "$check" --mode nativ -d lpar-b.json guest1.xml; complains "nativ"
 go 2 "$check" --mode native -d lpar-b.json guest1.xml guest2.xml; complains "guest2.xml"

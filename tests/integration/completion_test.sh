@@ -42,10 +42,10 @@ expect() {
 }
 
 expect "state|status|stream" vfioapctl st
-expect "materialize|migrate|plan|snapshot|state|status|stream" vfioapctl ""
-expect "materialize|migrate|plan|snapshot|state|status|stream" vfioapctl --format json ""
-expect "materialize|migrate|plan|snapshot|state|status|stream" vfioapctl -d root ""
-expect "materialize|migrate|plan|snapshot|state|status|stream" vfioapctl --format = json ""
+expect "explain|materialize|migrate|plan|snapshot|state|status|stream" vfioapctl ""
+expect "explain|materialize|migrate|plan|snapshot|state|status|stream" vfioapctl --format json ""
+expect "explain|materialize|migrate|plan|snapshot|state|status|stream" vfioapctl -d root ""
+expect "explain|materialize|migrate|plan|snapshot|state|status|stream" vfioapctl --format = json ""
 expect "" vfioapctl status ""
 expect "bin|local|lpar-b.json|root|two words" vfioapctl snapshot ""
 expect "--output" vfioapctl snapshot --o
@@ -65,7 +65,7 @@ expect "local|lpar-b.json" vfioap-check --source l
 expect "two words" vfioap-check --sysfs-root t
 expect "native" vfioap-check --mode n
 expect "native" vfioap-check --mode = n
-expect "auto|detached|native" vfioap-check --mode =
+expect "auto|detached|live-update|native" vfioap-check --mode =
 expect "restore" vfioap-check guest1 --profile r
 expect "--mode" vfioap-check --mo
 expect "guest.xml|guest1" vfioap-check gu

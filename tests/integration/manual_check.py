@@ -10,11 +10,16 @@ usage: manual_check.py rules MANUALS LIST-RULES
        manual_check.py state MANUALS RELAX-NG
 """
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+
+
+MESSAGES = '.\\" from the catalogue\n'
+MESSAGES_END = '.\\" end of the catalogue\n'
 
 
 def output(*command):
@@ -42,8 +47,19 @@ def check_rules(manuals, list_rules):
             continue
         rule = table[name]
         expected = [f"Native: {rule['native']}.", f"Detached: {rule['detached']}."]
+        if name.startswith("live-update.") != (rule["native"] == rule["detached"] == "none" != rule["live-update"]):
+            yield f"{name}: the section of live update is for rules that speak in that mode only"
         if lines != expected:
             yield f"{name}: {' '.join(lines)} instead of {' '.join(expected)}"
+    # The section of messages is made from the catalogue; VFIOAP_UPDATE_GOLDEN=1 writes it anew.
+    page = manuals / "vfioap-rules.7"
+    front, _, rest = page.read_text().partition(MESSAGES)
+    written, end, behind = rest.partition(MESSAGES_END)
+    made = output(list_rules, "messages")
+    if os.environ.get("VFIOAP_UPDATE_GOLDEN") == "1" and end:
+        page.write_text(front + MESSAGES + made + end + behind)
+    elif not end or written != made:
+        yield "the section MESSAGES is not what the catalogue says: VFIOAP_UPDATE_GOLDEN=1 writes it anew"
 
 
 def options_of_help(text):

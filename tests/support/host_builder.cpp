@@ -164,7 +164,7 @@ HostBuilder& HostBuilder::feature(std::string word) {
 }
 
 HostBuilder& HostBuilder::qemu(std::string version, bool vfio_ap_migration) {
-    host_.qemu = Qemu{std::move(version), vfio_ap_migration};
+    host_.qemu = Qemu{std::move(version), vfio_ap_migration, {}, {}};
     return *this;
 }
 

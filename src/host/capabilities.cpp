@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "host/capabilities.h"
+
+#include "host/descriptor.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <vector>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace vfioap {
+namespace {
+
+// <linux/iommufd.h> of 6.14; older headers lack them.
+constexpr unsigned long ioas_map_file = _IO(';', 0x8f);
+constexpr unsigned long ioas_change_process = _IO(';', 0x92);
+
+/// Every command of iommufd begins with its structure's size, which the kernel compares with the least it
+/// must have before it does anything (drivers/iommu/iommufd/main.c, iommufd_fops_ioctl): a size of 0 is
+/// refused with EINVAL by a kernel that knows the command, and a command that it does not know with ENOTTY.
+/// Neither has an effect.
+std::optional<bool> knows(int fd, unsigned long command) {
+    std::array<std::uint32_t, 16> nothing{};
+    if (::ioctl(fd, command, nothing.data()) == 0) return {};
+    if (errno == EINVAL) return true;
+    if (errno == ENOTTY) return false;
+    return {};
+}
+
+/// Runs a program without a shell, gives it `input`, and takes what it prints until it ends, or the time
+/// does.
+std::string answer_of(std::vector<std::string> words, std::string_view input, unsigned seconds) {
+    constexpr std::size_t most = std::size_t{4} * 1024 * 1024;
+    std::array<int, 2> to{};
+    std::array<int, 2> from{};
+    if (::pipe2(to.data(), O_CLOEXEC) != 0) return {};
+    Descriptor child_in{to[0]};
+    Descriptor in{to[1]};
+    if (::pipe2(from.data(), O_CLOEXEC) != 0) return {};
+    Descriptor out{from[0]};
+    Descriptor child_out{from[1]};
+    std::vector<char*> arguments;
+    for (auto& word : words)
+        arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    std::array<char*, 3> environment{const_cast<char*>("PATH=/usr/bin:/bin"), const_cast<char*>("LC_ALL=C"),
+                                     nullptr};
+    const auto child = ::fork();
+    if (child < 0) return {};
+    if (child == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        const int null = ::open("/dev/null", O_RDWR);
+        if (null < 0 || ::dup2(child_in.get(), STDIN_FILENO) < 0 ||
+            ::dup2(child_out.get(), STDOUT_FILENO) < 0 || ::dup2(null, STDERR_FILENO) < 0)
+            ::_exit(127);
+        ::execve(arguments.front(), arguments.data(), environment.data());
+        ::_exit(127);
+    }
+    static_cast<void>(child_in.close());
+    static_cast<void>(child_out.close());
+    // Shorter than a pipe holds, so that it does not wait.
+    static_cast<void>(!::write(in.get(), input.data(), input.size()));
+    std::string answer;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{seconds};
+    while (answer.size() < most) {
+        const auto left =
+            std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now())
+                .count();
+        pollfd ready{out.get(), POLLIN, 0};
+        if (left <= 0 || ::poll(&ready, 1, static_cast<int>(left)) <= 0) break;
+        std::array<char, 65536> piece{};
+        const auto got = ::read(out.get(), piece.data(), piece.size());
+        if (got <= 0) break;
+        answer.append(piece.data(), static_cast<std::size_t>(got));
+    }
+    ::kill(child, SIGKILL);
+    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    return answer;
+}
+
+bool may_be_run(const std::string& path) {
+    struct stat info {};
+    return path.starts_with('/') && ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+           info.st_uid == 0 && (info.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+/// The line of `answer` that replies to the request `id`.
+std::optional<std::string_view> reply(std::string_view answer, std::string_view id) {
+    while (!answer.empty()) {
+        const auto line = answer.substr(0, answer.find('\n'));
+        if (line.find(id) != std::string_view::npos) return line;
+        answer.remove_prefix(std::min(line.size() + 1, answer.size()));
+    }
+    return {};
+}
+
+}  // namespace
+
+Iommufd probe_iommufd(const std::string& device) {
+    Iommufd iommufd;
+    const Descriptor fd{::open(device.c_str(), O_RDWR | O_CLOEXEC)};
+    if (!fd.valid()) {
+        // A node without a driver behind it is none.
+        iommufd.present = errno != ENOENT && errno != ENXIO && errno != ENODEV;
+        return iommufd;
+    }
+    struct stat info {};
+    iommufd.present = ::fstat(fd.get(), &info) == 0 && S_ISCHR(info.st_mode);
+    if (!iommufd.present) return iommufd;
+    iommufd.map_file = knows(fd.get(), ioas_map_file);
+    iommufd.change_process = knows(fd.get(), ioas_change_process);
+    return iommufd;
+}
+
+Qemu probe_emulator(const std::string& path, unsigned seconds) {
+    Qemu qemu;
+    if (!may_be_run(path)) return qemu;
+    static constexpr std::string_view before = "QEMU emulator version ";
+    const auto said = answer_of({path, "-version"}, "", seconds);
+    if (const auto at = said.find(before); at != std::string::npos) {
+        auto version = said.substr(at + before.size(), 64);
+        version.resize(std::min(version.find_first_not_of("0123456789."), version.size()));
+        if (!version.empty()) qemu.version = std::move(version);
+    }
+    if (!qemu.version) return qemu;
+    const auto answer = answer_of({path, "-machine", "none", "-S", "-nodefaults", "-no-user-config",
+                                   "-display", "none", "-qmp", "stdio"},
+                                  "{\"execute\":\"qmp_capabilities\"}\n"
+                                  "{\"execute\":\"query-qmp-schema\",\"id\":\"vfioap-schema\"}\n"
+                                  "{\"execute\":\"device-list-properties\",\"arguments\":{\"typename\":"
+                                  "\"vfio-ap\"},\"id\":\"vfioap-device\"}\n"
+                                  "{\"execute\":\"quit\"}\n",
+                                  seconds);
+    const auto has = [](std::string_view line, std::string_view word) {
+        return line.find(word) != std::string_view::npos;
+    };
+    if (const auto line = reply(answer, "\"vfioap-schema\""); line && has(*line, "\"return\""))
+        qemu.cpr_transfer = has(*line, "\"cpr-transfer\"");
+    if (const auto line = reply(answer, "\"vfioap-device\""); line && has(*line, "\"return\""))
+        qemu.vfio_ap_iommufd = has(*line, "\"iommufd\"");
+    return qemu;
+}
+
+}  // namespace vfioap
