@@ -59,6 +59,17 @@ HookLog log_of(const Report& report) {
     return log;
 }
 
+/// Nobody moves where a guest comes back from a file; most often it was saved on this very host.
+std::string headline_of(const HookCall& call, const Report& report, bool known) {
+    if (call.operation != "restore") return {};
+    const auto who =
+        known ? fmt::format("{}, saved on {},", report.guest.name, report.source.name) : report.guest.name;
+    if (report.verdict == Verdict::incompatible)
+        return fmt::format("INCOMPATIBLE: {} cannot be restored on {}", who, report.destination.name);
+    return fmt::format("UNDETERMINED: whether {} can be restored on {} is not known", who,
+                       report.destination.name);
+}
+
 HookAnswer judge_arrival(const HookCall& call, const DomainXml& domain, const Guest& guest,
                          const GuestSettings& settings, const HookHost& host) {
     const auto source = describe_state(domain, true);
@@ -90,7 +101,8 @@ HookAnswer judge_arrival(const HookCall& call, const DomainXml& domain, const Gu
             [[fallthrough]];
         case Verdict::incompatible:
             refuse(answer, settings, std::move(log),
-                   render_brief(report, {}, most_lines - 1, where_the_rest_is(report.destination.name)));
+                   render_brief(report, headline_of(call, report, source.configuration_known), most_lines - 1,
+                                where_the_rest_is(report.destination.name)));
             break;
     }
     return answer;

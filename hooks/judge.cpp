@@ -39,7 +39,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr auto service_patience = 100ms;
+/// Nobody waits for it: by then libvirtd has its answer. A machine that starts a guest is busy, and where the
+/// service missed the end of an arrival, it would watch on for nothing.
+constexpr auto service_patience = 2s;
 constexpr const char* known_keys = "/var/lib/vfioap/known-keys.json";
 constexpr const char* given_keys = "/etc/vfioap/master-keys";
 
