@@ -75,8 +75,8 @@ class ServiceClient {
     /// By location.
     std::map<std::string, DestinationState> destinations();
 
-    /// Calls a method of the manager that takes strings, and is not interested in what becomes of it: gives
-    /// up after `most`, without an error.
+    /// Calls a method of the manager that takes strings, and is not interested in what it answers: gives up
+    /// after `most`, without an error.
     void tell(const char* member, const std::vector<std::string>& arguments, std::chrono::milliseconds most);
 
     /// From now on changes of what the service tells are heard.

@@ -155,6 +155,7 @@ def main():
         print(f"skipped: {reason}")
         return 77
     from cases import TESTS
+    import hook_tests  # noqa: F401
     import state_tests  # noqa: F401
     for name in options.name:
         if not fnmatch.filter(TESTS, name):
@@ -164,7 +165,7 @@ def main():
     if options.list:
         print("\n".join(test.name for test in tests))
         return 0
-    for program in ("vfioapd", "vfioapctl", "vfioap-check"):
+    for program in ("vfioapd", "vfioapctl", "vfioap-check", "vfioap-hook", "vfioap-fake-kernel"):
         if not reason and not (options.build / program).exists():
             parser.error(f"{options.build} has no {program}")
 
