@@ -75,8 +75,9 @@ void answer_parent(int fd, const HookAnswer& answer) {
 /// Nothing of what libvirtd listens to, and nothing it could be waited for by.
 void leave_output() {
     const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-        ::dup2(null, fd);
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (null < 0 || ::dup2(null, fd) < 0) ::close(fd);
+    }
     ::setsid();
 }
 
