@@ -83,8 +83,7 @@ HookAnswer judge_arrival(const HookCall& call, const DomainXml& domain, const Gu
     } catch (const Error& error) {
         return answer_unknown(call, settings, error.what());
     }
-    HookAnswer answer;
-    answer.mdev = guest.mdevs.front();
+    HookAnswer answer{0, {}, {}, guest.mdevs.front()};
     auto log = log_of(report);
     switch (report.verdict) {
         case Verdict::compatible:
@@ -112,9 +111,8 @@ HookAnswer judge_arrival(const HookCall& call, const DomainXml& domain, const Gu
 /// nothing in the mdev yet, is no reason: an incoming guest's may be filled later.
 HookAnswer judge_start(const HookCall& call, const DomainXml& domain, const Guest& guest,
                        const GuestSettings& settings, const HookHost& host) {
-    HookAnswer answer;
     const auto& uuid = guest.mdevs.front();
-    answer.mdev = uuid;
+    HookAnswer answer{0, {}, {}, uuid};
     // Its device comes later, when it is attached.
     if (domain.vfio_ap.empty()) return answer;
     Report report;
@@ -204,12 +202,11 @@ HookAnswer answer_hook(const HookCall& call, std::string_view xml, const GuestSe
         const auto domain = parse_domain_xml(xml, "the domain");
         const auto guest = guest_of(domain);
         if (guest.mdevs.empty()) return {};
-        HookAnswer answer;
-        answer.mdev = guest.mdevs.front();
-        if (settings.policy == Policy::off) return answer;
-        if (comes_here(call)) return judge_arrival(call, domain, guest, settings, host);
-        if (starts_here(call)) return judge_start(call, domain, guest, settings, host);
-        return answer;
+        if (settings.policy != Policy::off && comes_here(call))
+            return judge_arrival(call, domain, guest, settings, host);
+        if (settings.policy != Policy::off && starts_here(call))
+            return judge_start(call, domain, guest, settings, host);
+        return {0, {}, {}, guest.mdevs.front()};
     } catch (const Error& error) {
         return answer_unknown(call, settings, error.what());
     }
