@@ -59,6 +59,17 @@ HookLog log_of(const Report& report) {
     return log;
 }
 
+/// Nobody moves where a guest comes back from a file; most often it was saved on this very host.
+std::string headline_of(const HookCall& call, const Report& report, bool known) {
+    if (call.operation != "restore") return {};
+    const auto who =
+        known ? fmt::format("{}, saved on {},", report.guest.name, report.source.name) : report.guest.name;
+    if (report.verdict == Verdict::incompatible)
+        return fmt::format("INCOMPATIBLE: {} cannot be restored on {}", who, report.destination.name);
+    return fmt::format("UNDETERMINED: whether {} can be restored on {} is not known", who,
+                       report.destination.name);
+}
+
 HookAnswer judge_arrival(const HookCall& call, const DomainXml& domain, const Guest& guest,
                          const GuestSettings& settings, const HookHost& host) {
     const auto source = describe_state(domain, true);
@@ -72,8 +83,7 @@ HookAnswer judge_arrival(const HookCall& call, const DomainXml& domain, const Gu
     } catch (const Error& error) {
         return answer_unknown(call, settings, error.what());
     }
-    HookAnswer answer;
-    answer.mdev = guest.mdevs.front();
+    HookAnswer answer{0, {}, {}, guest.mdevs.front()};
     auto log = log_of(report);
     switch (report.verdict) {
         case Verdict::compatible:
@@ -90,7 +100,8 @@ HookAnswer judge_arrival(const HookCall& call, const DomainXml& domain, const Gu
             [[fallthrough]];
         case Verdict::incompatible:
             refuse(answer, settings, std::move(log),
-                   render_brief(report, {}, most_lines - 1, where_the_rest_is(report.destination.name)));
+                   render_brief(report, headline_of(call, report, source.configuration_known), most_lines - 1,
+                                where_the_rest_is(report.destination.name)));
             break;
     }
     return answer;
@@ -100,9 +111,8 @@ HookAnswer judge_arrival(const HookCall& call, const DomainXml& domain, const Gu
 /// nothing in the mdev yet, is no reason: an incoming guest's may be filled later.
 HookAnswer judge_start(const HookCall& call, const DomainXml& domain, const Guest& guest,
                        const GuestSettings& settings, const HookHost& host) {
-    HookAnswer answer;
     const auto& uuid = guest.mdevs.front();
-    answer.mdev = uuid;
+    HookAnswer answer{0, {}, {}, uuid};
     // Its device comes later, when it is attached.
     if (domain.vfio_ap.empty()) return answer;
     Report report;
@@ -192,12 +202,11 @@ HookAnswer answer_hook(const HookCall& call, std::string_view xml, const GuestSe
         const auto domain = parse_domain_xml(xml, "the domain");
         const auto guest = guest_of(domain);
         if (guest.mdevs.empty()) return {};
-        HookAnswer answer;
-        answer.mdev = guest.mdevs.front();
-        if (settings.policy == Policy::off) return answer;
-        if (comes_here(call)) return judge_arrival(call, domain, guest, settings, host);
-        if (starts_here(call)) return judge_start(call, domain, guest, settings, host);
-        return answer;
+        if (settings.policy != Policy::off && comes_here(call))
+            return judge_arrival(call, domain, guest, settings, host);
+        if (settings.policy != Policy::off && starts_here(call))
+            return judge_start(call, domain, guest, settings, host);
+        return {0, {}, {}, guest.mdevs.front()};
     } catch (const Error& error) {
         return answer_unknown(call, settings, error.what());
     }

@@ -39,7 +39,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr auto service_patience = 100ms;
+/// Nobody waits for it: by then libvirtd has its answer. A machine that starts a guest is busy, and where the
+/// service missed the end of an arrival, it would watch on for nothing.
+constexpr auto service_patience = 2s;
 constexpr const char* known_keys = "/var/lib/vfioap/known-keys.json";
 constexpr const char* given_keys = "/etc/vfioap/master-keys";
 
@@ -73,8 +75,9 @@ void answer_parent(int fd, const HookAnswer& answer) {
 /// Nothing of what libvirtd listens to, and nothing it could be waited for by.
 void leave_output() {
     const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-        ::dup2(null, fd);
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (null < 0 || ::dup2(null, fd) < 0) ::close(fd);
+    }
     ::setsid();
 }
 

@@ -281,13 +281,17 @@ void ServiceClient::tell(const char* member, const std::vector<std::string>& arg
     const auto request = new_call(root, "org.vfioap1.Manager", member);
     for (const auto& argument : arguments)
         check(sd_bus_message_append_basic(request.get(), 's', argument.c_str()));
-    check(sd_bus_message_set_expect_reply(request.get(), 0));
-    check(sd_bus_send(bus_.get(), request.get(), nullptr));
-    // Sent is what the bus no longer waits to write.
-    const auto sent = [this] {
-        return sd_bus_is_ready(bus_.get()) > 0 && (sd_bus_get_events(bus_.get()) & POLLOUT) == 0;
+    // Who is gone when the service asks the bus about its caller may do nothing: so it stays for the answer.
+    bool answered = false;
+    const auto received = [](sd_bus_message*, void* where, sd_bus_error*) {
+        *static_cast<bool*>(where) = true;
+        return 0;
     };
-    run(sent, deadline);
+    sd_bus_slot* asked = nullptr;
+    check(sd_bus_call_async(bus_.get(), &asked, request.get(), received, &answered,
+                            static_cast<std::uint64_t>(std::chrono::microseconds{most}.count())));
+    const std::unique_ptr<sd_bus_slot, decltype(&sd_bus_slot_unref)> slot{asked, sd_bus_slot_unref};
+    run([&] { return answered; }, deadline);
 }
 
 void ServiceClient::follow() {

@@ -77,8 +77,8 @@ class ServiceClient {
 
     /// Opens a migration, which lasts as long as this connection: man 7 vfioap-dbus, OpenMigration.
     void open_migration(const Uuid& mdev, const char* role, bool abort_job);
-    /// Calls a method of the manager that takes strings, and is not interested in what becomes of it: gives
-    /// up after `most`, without an error.
+    /// Calls a method of the manager that takes strings, and is not interested in what it answers: gives up
+    /// after `most`, without an error.
     void tell(const char* member, const std::vector<std::string>& arguments, std::chrono::milliseconds most);
 
     /// From now on changes of what the service tells are heard.

@@ -67,15 +67,16 @@ class Writer {
         const auto lines_of = [](std::string_view text) {
             return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
         };
-        // The last line, and one for the errors that have no room.
-        const std::size_t room = lines - 2;
         std::string left;
         std::size_t hidden = 0;
+        std::size_t to_come = report_.count(Severity::error);
         for (const auto& finding : report_.findings) {
             if (finding.severity != Severity::error) continue;
+            --to_come;
             const auto before = text_.size();
             if (hidden == 0) one(finding);
-            if (hidden == 0 && lines_of(text_) <= room) continue;
+            // The last line, and one for the errors that have no room, if any can be left.
+            if (hidden == 0 && lines_of(text_) <= lines - (to_come == 0 ? 1 : 2)) continue;
             text_.resize(std::min(before, text_.size()));
             left += fmt::format("{}{}", hidden == 0 ? "" : ", ", rule(finding.rule).name);
             ++hidden;
@@ -151,16 +152,23 @@ class Writer {
             }
         if (!report_.guest.mdev) return;
         const auto control_domains = report_.control_domains.count();
-        paragraph(indent,
-                  fmt::format("mdev {}: {} queue{}, {} control domain{}", report_.guest.mdev->to_string(),
-                              report_.queues.size(), report_.queues.size() == 1 ? "" : "s", control_domains,
-                              control_domains == 1 ? "" : "s"),
-                  2);
+        const bool known =
+            std::none_of(report_.findings.begin(), report_.findings.end(),
+                         [](const Finding& finding) { return finding.rule == RuleId::guest_state_missing; });
+        const auto has = known ? fmt::format("{} queue{}, {} control domain{}", report_.queues.size(),
+                                             report_.queues.size() == 1 ? "" : "s", control_domains,
+                                             control_domains == 1 ? "" : "s")
+                               : std::string{"its queues are not known"};
+        paragraph(indent, fmt::format("mdev {}: {}", report_.guest.mdev->to_string(), has), 2);
         auto mode = fmt::format("mode {}", to_text(report_.mode));
         if (report_.profile) mode += fmt::format(", profile {}", to_text(*report_.profile));
         if (!report_.mode_reason.empty()) mode += fmt::format(" ({})", report_.mode_reason);
-        paragraph(indent, mode, 2);
         const auto errors = report_.count(Severity::error);
+        if (brief_) {
+            paragraph(indent, fmt::format("{} error{}; {}", errors, errors == 1 ? "" : "s", mode), 2);
+            return;
+        }
+        paragraph(indent, mode, 2);
         const auto warnings = report_.count(Severity::warning);
         if (errors + warnings > 0) {
             paragraph(indent,

@@ -17,7 +17,9 @@
 #include <string_view>
 #include <vector>
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "service/metadata_text.h"
 #include "support/host_builder.h"
@@ -57,6 +59,51 @@ void make(int adapters, int domains, const std::string& directory) {
 
 void check(int result, const char* what) {
     if (result < 0) throw std::runtime_error{fmt::format("{}: {}", what, result)};
+}
+
+/// The same with a guest that has them all, on a kernel whose queues tell their own facilities, and whose
+/// device is away for a move: what the hook has most to do with.
+void make_all(int adapters, int domains, const std::string& directory) {
+    const auto host = test::HostBuilder("lpar1")
+                          .z16()
+                          .kernel(test::Kernel::newest)
+                          .cards(first(adapters), "CEX8C")
+                          .domains(first(domains))
+                          .bind_to_vfio_ap()
+                          .mdev(mdev)
+                          .assign(first(adapters), first(domains), first(domains))
+                          .build();
+    materialize(host, directory + "/sys");
+    auto state = state_of(host, test::uuid(mdev));
+    state.host = "elsewhere";
+    state.detached = true;
+    std::ofstream{directory + "/guest.xml"} << fmt::format(
+        "<domain type='kvm'><name>guest1</name><metadata>{}</metadata></domain>\n", state_element(state));
+}
+
+/// As much as must be read of that host: three attributes of each queue, one after the other. Milliseconds.
+void loop(const std::string& root) {
+    const auto begin = std::chrono::steady_clock::now();
+    const int devices = ::open((root + "/devices/ap").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    check(devices, "devices/ap");
+    for (unsigned apid = 0; apid < ap_devices; ++apid) {
+        const int card = ::openat(devices, fmt::format("card{:02x}", apid).c_str(), O_PATH | O_CLOEXEC);
+        if (card < 0) continue;
+        for (unsigned apqi = 0; apqi < ap_devices; ++apqi) {
+            for (const char* const name : {"config", "chkstop", "ap_functions"}) {
+                const auto path = fmt::format("{:02x}.{:04x}/{}", apid, apqi, name);
+                const int fd = ::openat(card, path.c_str(), O_RDONLY | O_CLOEXEC);
+                if (fd < 0) continue;
+                char text[64];
+                if (::read(fd, text, sizeof text) < 0) check(-1, name);
+                ::close(fd);
+            }
+        }
+        ::close(card);
+    }
+    ::close(devices);
+    const std::chrono::duration<double, std::milli> passed = std::chrono::steady_clock::now() - begin;
+    fmt::print("{}\n", passed.count());
 }
 
 /// Both calls in turn, so that what else the machine does meets both alike. Prints the median of each, in
@@ -102,11 +149,18 @@ int main(int argc, char** argv) {
     try {
         if (argc == 5 && std::string_view{argv[1]} == "make") {
             vfioap::make(std::atoi(argv[2]), std::atoi(argv[3]), argv[4]);
+        } else if (argc == 5 && std::string_view{argv[1]} == "make-all") {
+            vfioap::make_all(std::atoi(argv[2]), std::atoi(argv[3]), argv[4]);
+        } else if (argc == 3 && std::string_view{argv[1]} == "loop") {
+            vfioap::loop(argv[2]);
         } else if (argc == 5 && std::string_view{argv[1]} == "call") {
             vfioap::call(argv[2], argv[3], std::atoi(argv[4]));
         } else {
-            std::fputs("usage: vfioap-bench-service make ADAPTERS DOMAINS DIR | call ADDRESS XML ROUNDS\n",
-                       stderr);
+            std::fputs(
+                "usage: vfioap-bench-service make | make-all ADAPTERS DOMAINS DIR | loop ROOT | call ADDRESS "
+                "XML "
+                "ROUNDS\n",
+                stderr);
             return 2;
         }
     } catch (const std::exception& error) {

@@ -31,14 +31,22 @@ def check(condition, what):
 class Case:
     """One run of one test: nothing in it was there before, and nothing stays."""
 
+    shows = False  # what a test tells is printed
+
     def __init__(self, directory, programs, images):
         self.directory, self.programs, self.images = pathlib.Path(directory), programs, images
         self._pair = None
 
-    def nodes(self, *snapshots):
-        """Two hosts, running. snapshots: what they have, of tests/data/hosts."""
-        self._pair = Pair(self.directory, self.programs, self.images, *([snapshots] if snapshots else []))
+    def nodes(self, *snapshots, hook=False):
+        """Two hosts, running. snapshots: what they have, of tests/data/hosts; hook: vfioap-hook is installed."""
+        self._pair = Pair(self.directory, self.programs, self.images, *([snapshots] if snapshots else []), hook=hook)
         return self._pair.nodes
+
+    @staticmethod
+    def tell(text):
+        """Part of the session that `tools/e2e --show` prints."""
+        if Case.shows:
+            print(text, flush=True)
 
     def guest(self, name="guest1", **more):
         return Guest(self.directory, self.images, name, **more)

@@ -18,7 +18,7 @@ import sys
 SYSFS = ("bus/ap", "bus/mdev", "bus/matrix", "devices/ap", "devices/vfio_ap", "class/mdev_bus", "firmware/uv",
          "kernel/iommu_groups")
 NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0),
-         "vfio/vfio": (10, 196), **{f"vfio/{number}": (240, number) for number in range(8)}}
+         "fuse": (10, 229), "vfio/vfio": (10, 196), **{f"vfio/{number}": (240, number) for number in range(8)}}
 
 
 def mount(*arguments):

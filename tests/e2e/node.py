@@ -4,11 +4,13 @@
 It is a machine as far as these programs can see: same paths, same bus, same files. All of it lives below one
 directory, and ends with close().
 """
+import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import uuid
 
@@ -17,6 +19,7 @@ import dbus.bus
 from dbus.mainloop.glib import DBusGMainLoop
 from gi.repository import GLib
 
+from holder import SYSFS
 from images import HERE
 from namespaces import Namespaces
 
@@ -91,11 +94,33 @@ def wait_for(condition, what="", seconds=PATIENCE):
         time.sleep(0.05)
 
 
+def tree_of(directory):
+    """{path: what is there}: the text of a file, the target of a link, None for a directory."""
+    tree = {}
+    for path in directory.rglob("*"):
+        name = str(path.relative_to(directory))
+        if path.is_symlink():
+            tree[name] = pathlib.Path(os.readlink(path))
+        else:
+            tree[name] = None if path.is_dir() else path.read_text(errors="surrogateescape")
+    return tree
+
+
+def remove(path):
+    if path.is_dir() and not path.is_symlink():
+        try:
+            path.rmdir()
+        except OSError:
+            pass  # what is bound is in it
+    else:
+        path.unlink()
+
+
 class Sysfs:
     """The fake tree of a node, changed as the kernel would change it."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, directory, vfioapctl):
+        self.directory, self.vfioapctl = directory, vfioapctl
 
     def path(self, name):
         return self.directory / name.lstrip("/").removeprefix("sys/")
@@ -125,6 +150,29 @@ class Sysfs:
         for mdev in self.path("bus/mdev/devices").iterdir():
             for queue in self.queues(mdev.name):
                 self.set_queue_status(queue, "assigned")
+
+    def become(self, host):
+        """The host that this is from now on: what is in a snapshot. Where the tree is bound, directories stay."""
+        with tempfile.TemporaryDirectory(dir=self.directory.parent) as work:
+            snapshot, new = pathlib.Path(work, "host.json"), pathlib.Path(work, "sys")
+            snapshot.write_text(json.dumps(host))
+            subprocess.run([self.vfioapctl, "materialize", snapshot, new], check=True)
+            before, after = tree_of(self.directory), tree_of(new)
+            bound = {str(path) for name in SYSFS for path in (pathlib.Path(name), *pathlib.Path(name).parents)}
+            for name in sorted(before.keys() - after.keys() - bound, reverse=True):
+                remove(self.directory / name)
+            for name, there in sorted(after.items()):
+                old = before.get(name)
+                if name in before and old == there:
+                    continue
+                if name in before and (old is None or there is None or isinstance(there, pathlib.Path)):
+                    remove(self.directory / name)
+                if there is None:
+                    (self.directory / name).mkdir(exist_ok=True)
+                elif isinstance(there, pathlib.Path):
+                    (self.directory / name).symlink_to(there)
+                else:
+                    self.write(name, there)
 
     def assign(self, mdev, adapters, domains, control_domains=None):
         """Gives the mdev these and no others; all of them are taken to be there and bound to vfio_ap."""
@@ -204,7 +252,7 @@ class Node:
             (self.directory / name).mkdir(parents=True)
         subprocess.run([self.programs / "vfioapctl", "materialize", SOURCE / f"tests/data/hosts/{snapshot}.json",
                         self.directory / "sys"], check=True)
-        self.sysfs = Sysfs(self.directory / "sys")
+        self.sysfs = Sysfs(self.directory / "sys", self.programs / "vfioapctl")
         self.sysfs.release()
         shutil.copy(SOURCE / "dbus/org.vfioap1.policy", self.directory / "actions")
         libvirt = self.directory / "etc-libvirt"
@@ -272,8 +320,14 @@ class Node:
                    log="dbus.log")
         socket = self.run_directory / "dbus/system_bus_socket"
         wait_for(socket.exists, "the bus")
-        # The path within the node: the other one may be longer than an address of a socket can be.
-        self.bus = Bus(f"unix:path=/proc/{self.namespaces.first}/root/run/dbus/system_bus_socket")
+
+        def connected():
+            try:
+                # The path within the node: the other one may be longer than an address of a socket can be.
+                return Bus(f"unix:path=/proc/{self.namespaces.first}/root/run/dbus/system_bus_socket")
+            except dbus.DBusException:
+                return None  # the socket is there a moment before anybody listens
+        self.bus = wait_for(connected, "the bus")
         self.spawn(next(path for path in POLKITD if os.path.exists(path)), "--no-debug", log="polkitd.log")
 
     def start_libvirtd(self):
@@ -320,10 +374,11 @@ class Node:
         installed = self.directory / "etc-libvirt/hooks/qemu.d" / name
         installed.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(hook, pathlib.Path):
-            shutil.copy(hook, installed)
+            # As it is installed: it looks for its other half beside itself.
+            installed.symlink_to(hook)
         else:
             installed.write_text(hook)
-        installed.chmod(0o755)
+            installed.chmod(0o755)
         if self.libvirtd and self.libvirtd.poll() is None:
             self.restart_libvirtd()
 
@@ -360,7 +415,8 @@ class Node:
 class Pair:
     """Two nodes with a network between them, all running."""
 
-    def __init__(self, directory, programs, images, snapshots=("lpar-a", "lpar-a")):
+    def __init__(self, directory, programs, images, snapshots=("lpar-a", "lpar-a"), hook=False):
+        """hook: with vfioap-hook installed on both."""
         self.nodes = []
         try:
             for name, snapshot in zip(NETWORK, snapshots):
@@ -368,6 +424,8 @@ class Pair:
             self.a, self.b = self.nodes
             self._connect()
             for node in self.nodes:
+                if hook:
+                    node.install_hook("50-vfioap", node.programs / "vfioap-hook")
                 node.start()
         except BaseException:
             self.close()

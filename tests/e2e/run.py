@@ -143,6 +143,7 @@ def write_junit(file, results):
 def main():
     parser = argparse.ArgumentParser(prog="tools/e2e", description="Runs tests with real libvirtd, QEMU and guests.")
     parser.add_argument("name", nargs="*", help="a test, or a pattern such as 'state-*'; default: all")
+    parser.add_argument("--show", action="store_true", help="print a session: a migration refused, mended and done")
     parser.add_argument("--list", action="store_true", help="print the names of the tests")
     parser.add_argument("--build", default=SOURCE / "build/dev", type=pathlib.Path, metavar="DIR",
                         help="where the programs are (build/dev)")
@@ -155,8 +156,12 @@ def main():
         print(f"skipped: {reason}")
         return 77
     from cases import TESTS
+    import hook_tests  # noqa: F401
     import move_tests  # noqa: F401
     import state_tests  # noqa: F401
+    if options.show:
+        from cases import Case
+        Case.shows, options.name = True, ["hook-remedy"]
     for name in options.name:
         if not fnmatch.filter(TESTS, name):
             parser.error(f"no test {name}")
@@ -165,7 +170,7 @@ def main():
     if options.list:
         print("\n".join(test.name for test in tests))
         return 0
-    for program in ("vfioapd", "vfioapctl", "vfioap-check"):
+    for program in ("vfioapd", "vfioapctl", "vfioap-check", "vfioap-hook", "vfioap-fake-kernel"):
         if not reason and not (options.build / program).exists():
             parser.error(f"{options.build} has no {program}")
 
