@@ -552,8 +552,8 @@ void add_migrate(CLI::App& app, const CommonOptions& common, Command& chosen) {
         ->add_option("--detach-timeout", options->detach_timeout,
                      "Seconds that the guest has to release the device (default: 60)")
         ->check(CLI::Range(1U, 86'400U))
-        ->type_name("N");
-    command->add_option("--bandwidth", options->migrate.bandwidth, "MiB/s at most")->type_name("N");
+        ->option_text("SECONDS");
+    command->add_option("--bandwidth", options->migrate.bandwidth, "MiB/s at most")->type_name("MIB");
     command->add_flag("--persistent", options->migrate.persistent, "Define the guest at the destination");
     command->add_flag("--undefinesource", options->migrate.undefine_source, "Undefine it here");
     command->add_flag("--copy-storage-all", options->migrate.copy_storage_all, "Copy its disks");
