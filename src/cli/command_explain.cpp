@@ -66,6 +66,7 @@ void read_journal(Explainer& explainer, const std::string& since) {
           "SYSLOG_IDENTIFIER=vfioap-hook", "SYSLOG_IDENTIFIER=vfioapd"})
         words.emplace_back(match);
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (auto& word : words)
         arguments.push_back(word.data());
     arguments.push_back(nullptr);

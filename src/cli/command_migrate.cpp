@@ -325,7 +325,7 @@ class Migrate {
         return code;
     }
 
-    int end(Screen& screen, const Way& way, Ended ended) {
+    int end(Screen& screen, const Way& way, const Ended& ended) {
         show(screen, way, ended.result);
         moves_.push_back(json_of(way, ended));
         last_ = ended.result.outcome;
@@ -480,7 +480,7 @@ class Migrate {
             order.marked_state = state_metadata(marked);
         }
         const auto drift = native && way.mdev ? watch_drift(*way.mdev) : std::optional<ServiceClient>{};
-        auto result = move_detached(here, *there, journal_, std::move(order), screen);
+        auto result = move_detached(here, *there, journal_, order, screen);
         if (result.outcome == MoveOutcome::moved && had) {
             if (const auto differs = difference(*had, destination_at, mdev)) {
                 result.outcome = MoveOutcome::needs_person;

@@ -70,10 +70,13 @@ std::string_view state_text(const Row& row) {
 /// `12 s`, `5 min`, `3 h`, `2 d`.
 std::string age_text(std::int64_t seconds) {
     seconds = std::max<std::int64_t>(seconds, 0);
-    if (seconds < 120) return fmt::format("{} s", seconds);
-    if (seconds < 2 * 3600) return fmt::format("{} min", seconds / 60);
-    if (seconds < 48 * 3600) return fmt::format("{} h", seconds / 3600);
-    return fmt::format("{} d", seconds / 86400);
+    constexpr std::int64_t minute = 60;
+    constexpr std::int64_t hour = 60 * minute;
+    constexpr std::int64_t day = 24 * hour;
+    if (seconds < 2 * minute) return fmt::format("{} s", seconds);
+    if (seconds < 2 * hour) return fmt::format("{} min", seconds / minute);
+    if (seconds < 2 * day) return fmt::format("{} h", seconds / hour);
+    return fmt::format("{} d", seconds / day);
 }
 
 std::string text_of(const Status& status) {

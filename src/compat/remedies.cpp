@@ -19,6 +19,7 @@ std::string write_command(std::string_view value, std::string_view path) {
 
 std::vector<std::string> commands_of(const std::vector<SysfsWrite>& writes) {
     std::vector<std::string> commands;
+    commands.reserve(writes.size());
     for (const auto& write : writes)
         commands.push_back(command_of(write));
     return commands;

@@ -51,6 +51,7 @@ std::string answer_of(std::vector<std::string> words, std::string_view input, un
     Descriptor out{from[0]};
     Descriptor child_out{from[1]};
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (auto& word : words)
         arguments.push_back(word.data());
     arguments.push_back(nullptr);

@@ -306,7 +306,7 @@ std::string_view to_text(MoveOutcome outcome) {
 }
 
 MoveResult move_detached(GuestHost& source, GuestHost& destination, const MoveJournal& journal,
-                         MoveOrder order, MoveWatcher& watcher) {
+                         const MoveOrder& order, MoveWatcher& watcher) {
     return Mover{source, destination, journal, order.record, watcher}.move(order);
 }
 

@@ -69,7 +69,7 @@ struct MoveResult {
 
 /// The whole move. The guest runs at `source`, with its device. Never throws but std::bad_alloc.
 MoveResult move_detached(GuestHost& source, GuestHost& destination, const MoveJournal& journal,
-                         MoveOrder order, MoveWatcher& watcher);
+                         const MoveOrder& order, MoveWatcher& watcher);
 
 /// Brings to an end what a mover has begun that is there no more. Never throws but std::bad_alloc.
 MoveResult recover_move(GuestHost& source, GuestHost& destination, const MoveJournal& journal,

@@ -107,7 +107,7 @@ class Writer {
         const auto word = to_text(cause.confidence);
         const std::string_view style = cause.confidence == Certainty::certain  ? "1;31"
                                        : cause.confidence == Certainty::likely ? "1;33"
-                                                                                : "1;36";
+                                                                               : "1;36";
         text_ += '\n' + styled(style, word);
         text_.append(label_width - word.size(), ' ');
         text_ += styled("1", rule(cause.rule).name) + '\n';

@@ -327,8 +327,7 @@ TEST(HookState, that_is_no_use_is_unknown) {
         answer = ask("migrate", xml, host, deny());
         EXPECT_EQ(answer.exit_code, 1);
         expect_readable(answer.error);
-        EXPECT_THAT(words(answer.error),
-                    HasSubstr("UNDETERMINED: whether guest1 can move from "));
+        EXPECT_THAT(words(answer.error), HasSubstr("UNDETERMINED: whether guest1 can move from "));
         EXPECT_THAT(answer.error, HasSubstr("guest.state-missing"));
         EXPECT_THAT(answer.error, Not(HasSubstr("0 queues"))) << "how many is not known";
         EXPECT_EQ(ask("migrate", xml, host, policy(Policy::warn)).exit_code, 0);
