@@ -6,7 +6,6 @@
 #include "cli/libvirt_guest.h"
 #include "cli/service_client.h"
 #include "compat/state.h"
-#include "report/json.h"
 #include "report/text.h"
 
 #include <algorithm>
