@@ -178,6 +178,18 @@ bool HostGlance::look_at_mdevs(int root, bool locked) {
     return mdevs_ != mdevs_now_;
 }
 
+bool HostGlance::saw_more(const Inventory& inventory) const {
+    // The first of its attributes stands for the bus.
+    if (!inventory.ap && host_.front() != absent) return true;
+    for (unsigned apid = 0; apid < ap_devices; ++apid) {
+        if (cards_[apid].directory != 0 && inventory.find_card(apid) == nullptr) return true;
+    }
+    return std::any_of(mdevs_.begin(), mdevs_.end(), [&](const MdevSeen& seen) {
+        const auto uuid = Uuid::parse({seen.uuid.data(), seen.uuid.size()});
+        return uuid && inventory.find_mdev(*uuid) == nullptr;
+    });
+}
+
 void HostGlance::look_at_mdev(int parent, MdevSeen& seen, bool locked) {
     std::array<char, uuid_length + 32> path{};
     std::memcpy(path.data(), seen.uuid.data(), uuid_length);

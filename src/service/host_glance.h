@@ -49,6 +49,9 @@ class HostGlance {
     void expect(const Inventory& inventory);
     static constexpr std::size_t queues_per_look = 512;
 
+    /// Whether the last look saw a bus, a card or an mdev that is not in there.
+    [[nodiscard]] bool saw_more(const Inventory& inventory) const;
+
     /// The next look is a first one again.
     void forget() { first_ = true; }
 

@@ -56,6 +56,8 @@ const Unreadable* unlisted(const Inventory& host) {
     return nullptr;
 }
 
+constexpr unsigned most_rereads = 5;
+
 /// The same host, but for what grows by itself.
 bool same(const Inventory& a, Inventory& b) {
     if (!a.ap || !b.ap) return a == b;
@@ -206,8 +208,12 @@ std::vector<Change> HostWatch::read(Time now) {
         inventory_ = std::make_shared<const Inventory>(std::move(after));
         glance_.expect(*inventory_);
     }
-    unread_ = false;
-    unread_adapters_ = {};
+    // What goes after a look and comes back after the reading: no later look would show that it is missing. A
+    // few times, for what is no mdev of ours may stand in the same place.
+    const bool torn = glance_.saw_more(*inventory_);
+    rereads_ = torn ? rereads_ + 1 : 0;
+    unread_ = torn && rereads_ <= most_rereads;
+    if (!unread_) unread_adapters_ = {};
     return changes;
 }
 

@@ -113,6 +113,7 @@ class HostWatch {
     std::shared_ptr<const Inventory> inventory_;
     bool unread_ = false;   // something looks different and could not be read yet
     Mask unread_adapters_;  // of which cards and queues are to be read
+    unsigned rereads_ = 0;  // since what was read last did not have all that was seen
     bool hinted_ = false;   // an event came
 
     Time last_look_;
