@@ -183,7 +183,11 @@ TEST_F(Emulator, is_not_run_where_it_need_not_be_roots_own) {
 TEST(Iommufd, is_absent_where_there_is_no_such_device) {
     EXPECT_EQ(probe_iommufd("/nonexistent"), Iommufd{});
     // A file is no device; a device of another kind knows no command of iommufd's.
-    EXPECT_EQ(probe_iommufd("/dev/null"), (Iommufd{true, false, false}));
+    // (Under a user-mode emulator nobody can tell: it refuses every command that it has not heard of.)
+    const auto null = probe_iommufd("/dev/null");
+    EXPECT_TRUE(null.present);
+    EXPECT_NE(null.map_file, true);
+    EXPECT_NE(null.change_process, true);
 }
 
 }  // namespace
