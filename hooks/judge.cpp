@@ -5,9 +5,8 @@
 //
 // libvirtd waits, without end, until this process has ended and nobody has its output open any more. So the
 // work is done in a child that has none of it: a read of sysfs that hangs holds up the child alone, and what
-// is told to the journal and the service is told after the answer.
+// is told to the journal and the service is told after the answer, by vfioap-hook-tell.
 #include "ap/error.h"
-#include "cli/service_client.h"
 #include "config/settings.h"
 #include "domain/domain_xml.h"
 #include "host/known_keys.h"
@@ -31,7 +30,7 @@
 #include <unistd.h>
 
 #include "hook.h"
-#include "journal.h"
+#include "told.h"
 
 namespace vfioap {
 namespace {
@@ -39,9 +38,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-/// Nobody waits for it: by then libvirtd has its answer. A machine that starts a guest is busy, and where the
-/// service missed the end of an arrival, it would watch on for nothing.
-constexpr auto service_patience = 2s;
 constexpr const char* known_keys = "/var/lib/vfioap/known-keys.json";
 constexpr const char* given_keys = "/etc/vfioap/master-keys";
 
@@ -81,16 +77,6 @@ void leave_output() {
     ::setsid();
 }
 
-void tell_service(const HookCall& call, const HookAnswer& answer) {
-    if (!answer.mdev || answer.exit_code != 0) return;
-    try {
-        ServiceClient::local().tell("HookCalled", {call.guest, answer.mdev->to_string(), call.operation},
-                                    service_patience);
-    } catch (const Error&) {
-        // It need not run.
-    }
-}
-
 void work(int answer_to, const HookCall& call, const std::string& xml, const LoadedSettings& loaded) {
     const auto& settings = loaded.settings;
     std::vector<std::string> messages = loaded.messages;
@@ -102,8 +88,7 @@ void work(int answer_to, const HookCall& call, const std::string& xml, const Loa
     if (!answer.mdev && answer.log.empty()) return;
     for (auto& message : messages)
         answer.log.push_back({LOG_WARNING, std::move(message), {}, {}});
-    write_log(call, answer);
-    tell_service(call, answer);
+    tell({call, answer.mdev, std::move(answer.log), answer.exit_code == 0});
 }
 
 /// What the child says, or nothing if it did not in time or not at all.
@@ -130,8 +115,7 @@ std::optional<std::string> listen(int fd, Clock::time_point deadline) {
 int give(const HookCall& call, const HookAnswer& answer) {
     if (const pid_t child = ::fork(); child == 0) {
         leave_output();
-        write_log(call, answer);
-        ::_exit(0);
+        tell({call, answer.mdev, answer.log, false});
     }
     std::fputs(answer.error.c_str(), stderr);
     return answer.exit_code;

@@ -691,10 +691,10 @@ DomainState parse_state(std::string_view bytes, const std::string& origin) {
 }
 
 std::string read_domain_xml(int fd, const std::string& origin) {
-    static constexpr std::size_t piece = std::size_t{64} * 1024;
     std::string bytes;
     while (true) {
         const auto used = bytes.size();
+        const auto piece = std::clamp(used, std::size_t{16} * 1024, std::size_t{64} * 1024);
         bytes.resize(used + piece);
         const auto got = ::read(fd, bytes.data() + used, piece);
         if (got < 0 && errno != EINTR) throw SystemError{"read", origin, errno};

@@ -66,8 +66,8 @@ std::optional<std::string> read_file(const std::string& path, std::size_t max_by
     if (!S_ISREG(status.st_mode)) throw SystemError{"read", path, EINVAL};
     std::string bytes;
     while (true) {
-        static constexpr std::size_t piece = std::size_t{64} * 1024;
         const auto used = bytes.size();
+        const auto piece = std::clamp(used, std::size_t{4} * 1024, std::size_t{64} * 1024);
         bytes.resize(used + piece);
         const auto got = ::read(file.get(), bytes.data() + used, piece);
         const int error = errno;

@@ -187,11 +187,12 @@ class Reader {
             if (errno != ENOENT && errno != ENOTDIR) record(directory, name, errno, "");
             return {};
         }
-        if (buffer_.size() <= limit) buffer_.resize(limit + 1);
         std::size_t size = 0;
         ssize_t got = 0;
         do {
-            got = ::read(fd, buffer_.data() + size, limit + 1 - size);
+            // Few long ones are: only what is needed is paid for.
+            if (size == buffer_.size()) buffer_.resize(size * 4);
+            got = ::read(fd, buffer_.data() + size, std::min(buffer_.size(), limit + 1) - size);
             if (got > 0) size += static_cast<std::size_t>(got);
             // sysfs gives a small attribute whole in one read; a long one is read until nothing more comes.
         } while ((got < 0 && errno == EINTR) || (got > 0 && size <= limit && limit > small_bytes));

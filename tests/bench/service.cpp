@@ -38,7 +38,7 @@ test::HostBuilder::Numbers first(int count) {
 }
 
 /// A root with so many queues, all of them vfio_ap's, twenty of them in an mdev, and a guest with that as it
-/// arrives.
+/// arrives from elsewhere.
 void make(int adapters, int domains, const std::string& directory) {
     const auto host = test::HostBuilder("lpar1")
                           .z16()
@@ -49,12 +49,14 @@ void make(int adapters, int domains, const std::string& directory) {
                           .assign(first(4), first(5))
                           .build();
     materialize(host, directory + "/sys");
+    auto state = state_of(host, test::uuid(mdev));
+    state.host = "elsewhere";
     std::ofstream{directory + "/guest.xml"} << fmt::format(
         "<domain type='kvm'><name>guest1</name><uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid><metadata>{}"
         "</metadata><devices><hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address "
         "uuid='{}'/>"
         "</source></hostdev></devices></domain>\n",
-        state_metadata(state_of(host, test::uuid(mdev))), mdev);
+        state_element(state), mdev);
 }
 
 void check(int result, const char* what) {

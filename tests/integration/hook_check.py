@@ -254,6 +254,12 @@ def check_syslog(hook):
     expect(hook.call("migrate", hook.guest, program=alone / "vfioap-hook") == (0, ""), "without the judge")
     line = log.wait("vfioap-hook")
     expect(b"guest guest1: migrate: not checked: vfioap-hook-judge cannot be run: No such file" in line, line)
+    # Without the one that tells it judges all the same, and says all it has to say.
+    shutil.copy(hook.program.parent / "vfioap-hook-judge", alone)
+    code, said = hook.call("migrate", hook.guest, program=alone / "vfioap-hook")
+    expect(code == 1 and "INCOMPATIBLE" in said, (code, said))
+    log.wait("<27>", "vfioap-hook[", "guest guest1: migrate begin: refused: INCOMPATIBLE")
+    log.wait("vfioap-hook-tell cannot be run: No such file")
     log.close()
 
 

@@ -25,10 +25,12 @@ for file in bin/vfioap-check bin/vfioapctl \
     share/doc/vfioap/README.md share/doc/vfioap/LICENSE; do
     [[ -s $prefix/$file ]] || { echo "$file is missing"; failed=1; }
 done
-# The hook, by the link that libvirtd finds, which looks for its other half beside itself. Where libexec is differs.
+# The hook, by the link that libvirtd finds, which looks for the others beside itself. Where libexec is differs.
 hook=$prefix/etc/libvirt/hooks/qemu.d/50-vfioap
 [[ -L $hook && -x $hook ]] || { echo "the hook is missing"; failed=1; }
-[[ -x $(readlink -f "$hook")-judge ]] || { echo "vfioap-hook-judge is missing"; failed=1; }
+for other in judge tell; do
+    [[ -x $(readlink -f "$hook")-$other ]] || { echo "vfioap-hook-$other is missing"; failed=1; }
+done
 status=0
 said=$("$hook" --config /dev/null guest1 migrate begin <<<vfio-ap 2>&1) || status=$?
 [[ $status -eq 2 && $said == usage:* ]] || { echo "the hook does not run: $status $said"; failed=1; }

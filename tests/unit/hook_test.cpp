@@ -16,6 +16,7 @@
 
 #include "support/example_hosts.h"
 #include "support/move.h"
+#include "told.h"
 
 namespace vfioap {
 namespace {
@@ -504,6 +505,39 @@ TEST(HookMessage, is_as_recorded) {
         EXPECT_EQ(answer.error, expected.str())
             << path << ": if the new text is right, run the tests once with VFIOAP_UPDATE_GOLDEN=1";
     }
+}
+
+TEST(Told, arrives_as_it_was_sent) {
+    const Told told{{"guest\n1", "migrate", "begin", {}},
+                    Uuid::parse("62177883-f1bb-47f0-914d-32a22e3a8804"),
+                    {{LOG_ERR, "refused:\nwhy", "incompatible", {"queue.missing", "mdev.missing"}},
+                     {LOG_WARNING, "also", {}, {}}},
+                    true};
+    const auto back = told_from_json(to_json(told));
+    EXPECT_EQ(back.call.guest, told.call.guest);
+    EXPECT_EQ(back.call.operation, "migrate");
+    EXPECT_EQ(back.call.part, "begin");
+    EXPECT_EQ(back.mdev, told.mdev);
+    EXPECT_TRUE(back.service);
+    ASSERT_EQ(back.log.size(), 2U);
+    EXPECT_EQ(back.log[0].priority, LOG_ERR);
+    EXPECT_EQ(back.log[0].message, told.log[0].message);
+    EXPECT_EQ(back.log[0].verdict, "incompatible");
+    EXPECT_EQ(back.log[0].rules, told.log[0].rules);
+    EXPECT_EQ(back.log[1].message, "also");
+    EXPECT_THAT(back.log[1].rules, IsEmpty());
+}
+
+TEST(Told, of_a_guest_without_a_device_and_of_a_name_that_is_no_text) {
+    const auto back = told_from_json(to_json({{"a\xff", "start", "begin", {}}, {}, {}, false}));
+    EXPECT_EQ(back.call.guest, "a\xef\xbf\xbd");
+    EXPECT_FALSE(back.mdev);
+    EXPECT_FALSE(back.service);
+}
+
+TEST(Told, is_nothing_else) {
+    for (const char* text : {"", "[]", "{}", "{\"guest\": 1}", "{\"guest\": \"a\"} "})
+        EXPECT_THROW(told_from_json(text), InputError) << text;
 }
 
 }  // namespace
