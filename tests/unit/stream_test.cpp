@@ -172,7 +172,7 @@ TEST_P(StreamLayout, is_refused_when_cut_anywhere) {
 }
 
 TEST_P(StreamLayout, is_refused_with_bytes_behind_it) {
-    for (const std::size_t more : {1, 7, 16, 4096}) {
+    for (const std::size_t more : {1U, 7U, 16U, 4096U}) {
         auto bytes = bytes_of(GetParam());
         const auto size = bytes.size();
         bytes.resize(size + more);
