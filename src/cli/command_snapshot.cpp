@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/host_location.h"
 #include "cli/program.h"
+#include "host/capabilities.h"
 #include "host/snapshot.h"
 
 #include <ctime>
@@ -49,7 +50,7 @@ int take_snapshot(const CommonOptions& common, const Options& options) {
     const Host host{location};
     const auto taken = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
     const auto inventory = std::make_shared<Inventory>(*host.read_all());
-    ask_local_host(location, "/usr/bin/qemu-system-s390x", *inventory);
+    ask_local_host(location, usual_emulator, *inventory);
     if (!options.output.empty() && options.output != "-") {
         save_snapshot(options.output, *inventory, taken);
         return 0;

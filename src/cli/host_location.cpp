@@ -3,6 +3,7 @@
 
 #include "ap/error.h"
 #include "cli/service_client.h"
+#include "compat/live_update.h"
 #include "host/capabilities.h"
 #include "host/snapshot.h"
 
@@ -96,11 +97,19 @@ std::shared_ptr<const Inventory> Host::read_all() const {
 
 void ask_local_host(const HostLocation& location, const std::string& emulator, Inventory& inventory) {
     if (location.kind != HostLocation::Kind::sysfs || location.value != "/sys") return;
-    inventory.iommufd = probe_iommufd("/dev/iommu");
+    inventory.iommufd = probe_iommufd();
     if (!emulator.empty()) {
         const auto qemu = probe_emulator(emulator);
         if (qemu.version) inventory.qemu = qemu;
     }
+}
+
+Report check_live_update_at(const DomainXml& domain, const HostLocation& location, bool strict) {
+    const Host host{location};
+    auto inventory =
+        domain.vfio_ap.empty() ? *host.read_all() : *host.read_for(domain.vfio_ap.front().mdev, {});
+    ask_local_host(location, domain.emulator, inventory);
+    return check_live_update(domain, inventory, strict);
 }
 
 Report check_between(const Guest& guest, const Host& source, const Host& destination,

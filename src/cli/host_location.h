@@ -3,6 +3,7 @@
 #pragma once
 
 #include "compat/check.h"
+#include "domain/domain_xml.h"
 #include "host/inventory.h"
 #include "host/sysfs.h"
 
@@ -56,6 +57,9 @@ class Host {
 /// Where the location is this very host (sysfs at /sys): adds what its iommufd can, and, where a domain's
 /// emulator is given, what that can (host/capabilities.h).
 void ask_local_host(const HostLocation& location, const std::string& emulator, Inventory& inventory);
+
+/// Reads of the host what check_live_update() needs, asks it as ask_local_host() does, and judges.
+Report check_live_update_at(const DomainXml& domain, const HostLocation& location, bool strict);
 
 /// Reads of both hosts what the check of `guest` needs, and judges its move.
 Report check_between(const Guest& guest, const Host& source, const Host& destination,

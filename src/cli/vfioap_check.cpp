@@ -5,7 +5,6 @@
 #include "cli/host_location.h"
 #include "cli/program.h"
 #include "compat/check.h"
-#include "compat/live_update.h"
 
 #include <memory>
 #include <string>
@@ -29,12 +28,8 @@ int check_guest(const Options& options) {
     const auto mode = parse_mode(options.mode).value();
     if (mode == Mode::live_update) {
         const auto domain = load_domain(options.guest, options.common.uri);
-        const Host host{source_location};
-        auto inventory =
-            domain.vfio_ap.empty() ? *host.read_all() : *host.read_for(domain.vfio_ap.front().mdev, {});
-        ask_local_host(source_location, domain.emulator, inventory);
-        return show_report(check_live_update(domain, inventory, options.report.strict), options.common,
-                           options.report);
+        return show_report(check_live_update_at(domain, source_location, options.report.strict),
+                           options.common, options.report);
     }
     if (options.destination->count() == 0) throw CLI::RequiredError{"--destination"};
     const auto destination_location = parse_host_location(options.common.destination, root);

@@ -109,12 +109,16 @@ std::optional<std::string_view> reply(std::string_view answer, std::string_view 
 
 }  // namespace
 
-Iommufd probe_iommufd(const std::string& device) {
+Iommufd probe_iommufd(const std::string& device, const std::string& loaded) {
     Iommufd iommufd;
+    if (::access(loaded.c_str(), F_OK) != 0) {
+        iommufd.present = ::access(device.c_str(), F_OK) == 0;
+        return iommufd;
+    }
     const Descriptor fd{::open(device.c_str(), O_RDWR | O_CLOEXEC)};
     if (!fd.valid()) {
-        // A node without a driver behind it is none.
-        iommufd.present = errno != ENOENT && errno != ENXIO && errno != ENODEV;
+        // The kernel has it, whatever of it is shown here.
+        iommufd.present = true;
         return iommufd;
     }
     struct stat info {};
@@ -152,6 +156,23 @@ Qemu probe_emulator(const std::string& path, unsigned seconds) {
     if (const auto line = reply(answer, "\"vfioap-device\""); line && has(*line, "\"return\""))
         qemu.vfio_ap_iommufd = has(*line, "\"iommufd\"");
     return qemu;
+}
+
+const Qemu& EmulatorProbe::ask() {
+    struct stat info {};
+    if (::stat(path_.c_str(), &info) != 0) {
+        seen_ = {};
+        qemu_ = {};
+        return qemu_;
+    }
+    const std::array<std::int64_t, 5> now{static_cast<std::int64_t>(info.st_dev),
+                                          static_cast<std::int64_t>(info.st_ino), info.st_ctim.tv_sec,
+                                          info.st_ctim.tv_nsec, info.st_size};
+    if (now != seen_) {
+        qemu_ = probe_emulator(path_);
+        seen_ = now;
+    }
+    return qemu_;
 }
 
 }  // namespace vfioap

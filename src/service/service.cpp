@@ -128,8 +128,7 @@ ManagerObject::~ManagerObject() {
 }
 
 void ManagerObject::GetInventory(sdbus::Result<std::string>&& result) {
-    service_.requests_.serve(getObject(), "org.vfioap1.Manager.GetInventory", std::move(result),
-                             [this] { return std::tuple{service_.inventory_text()}; });
+    service_.get_inventory(getObject(), std::move(result));
 }
 
 void ManagerObject::CheckXml(Answer&& result, std::string domain_xml, std::string source_snapshot,
@@ -462,6 +461,36 @@ bool Service::is_in_use(const Uuid& uuid) const {
     return mdev != nullptr && vfioap::is_in_use(inventory, *mdev).value_or(false);
 }
 
+/// The machine's own QEMU and iommufd are asked first, in the other thread: it takes as long as a program
+/// does to start. Fake ones have none.
+void Service::get_inventory(const sdbus::IObject& object, sdbus::Result<std::string>&& result) {
+    requests_.serve_later(object, "org.vfioap1.Manager.GetInventory", std::move(result), [this](auto answer) {
+        if (options_.sysfs_root != "/sys") {
+            answer(nullptr, std::tuple{inventory_text()});
+            return;
+        }
+        worker_.add([this, answer, emulator = emulator_] {
+            const auto iommufd = probe_iommufd();
+            const auto qemu = emulator->ask();
+            return [this, answer, iommufd, qemu] {
+                std::optional<sdbus::Error> error;
+                std::string text;
+                try {
+                    // A /dev of the service's own says nothing of what the machine's has.
+                    const auto known = iommufd.present ? std::optional{iommufd} : std::nullopt;
+                    if (iommufd_ != known || qemu_ != qemu) forget_inventory_text();
+                    iommufd_ = known;
+                    qemu_ = qemu;
+                    text = inventory_text();
+                } catch (...) {
+                    error = current_error();
+                }
+                answer(error ? &*error : nullptr, std::tuple{std::move(text)});
+            };
+        });
+    });
+}
+
 /// With what costs the cards something to say. Kept until something changes, and for a minute for what
 /// changes without a sign: callers may ask as often as they like.
 std::string Service::inventory_text() {
@@ -470,6 +499,8 @@ std::string Service::inventory_text() {
         auto inventory = root_.read_all(Depth::full);
         remember_keys(inventory);
         keys_.merge_into(inventory);
+        if (iommufd_) inventory.iommufd = iommufd_;
+        if (qemu_.version) inventory.qemu = qemu_;
         inventory_text_ = text_of(std::move(inventory));
         inventory_text_time_ = now;
         ::malloc_trim(0);
@@ -488,6 +519,8 @@ Service::Verdict Service::check_xml(const std::string& domain_xml, const std::st
     CallOptions given{options};
     const auto check_with = check_options(given);
     given.done();
+    if (check_with.mode == Mode::live_update)
+        throw InputError{"option mode", "live-update is for CheckGuest: the guest comes from nowhere"};
     limit("domain_xml", domain_xml.size(), most_xml);
     limit("source_snapshot", source_snapshot.size(), most_snapshot);
     const auto domain = parse_domain_xml(domain_xml, "domain_xml");
@@ -516,6 +549,21 @@ std::shared_ptr<const Inventory> Service::judged(const Uuid& mdev, std::vector<A
     return judged_.inventory;
 }
 
+/// `judge` returns a Verdict, in the other thread.
+template <typename Answer, typename Judge>
+void Service::later(Answer answer, Judge judge) {
+    worker_.add([answer, judge] {
+        std::optional<sdbus::Error> error;
+        Verdict verdict;
+        try {
+            verdict = judge();
+        } catch (...) {
+            error = current_error();
+        }
+        return [answer, error, verdict] { answer(error ? &*error : nullptr, verdict.values()); };
+    });
+}
+
 void Service::check_guest(const sdbus::IObject& object,
                           sdbus::Result<std::string, std::vector<std::string>, std::string>&& result,
                           const std::string& guest, const std::string& destination,
@@ -529,26 +577,30 @@ void Service::check_guest(const sdbus::IObject& object,
             limit("guest", guest.size(), 4096);
             if (options_.uri.empty())
                 throw CallError{"NoLibvirt", "this service was started without libvirt"};
+            if (check_with.mode == Mode::live_update) {
+                if (!destination.empty())
+                    throw InputError{"destination", "expected none: with live-update the guest stays here"};
+                later(answer,
+                      [uri = options_.uri, root = options_.sysfs_root, guest, strict = check_with.strict] {
+                          return verdict_of(check_live_update_at(
+                              parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest),
+                              parse_host_location("local", root), strict));
+                      });
+                return;
+            }
             // Who may only look is not told what is in any directory of this host.
             const auto known = find_destination(destination);
             if (!options_.session && !known)
                 throw CallError{"NoSuchDestination",
                                 terminal_safe(destination.substr(0, 100)) + ": not a known destination"};
-            worker_.add([uri = options_.uri, root = options_.sysfs_root, guest, destination, known,
-                         check_with, answer] {
-                std::optional<sdbus::Error> error;
-                Verdict verdict;
-                try {
-                    const auto found =
-                        vfioap::guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
-                    const Host source{parse_host_location("local", root)};
-                    const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
-                    verdict = verdict_of(check_between(found, source, target, check_with));
-                } catch (...) {
-                    error = current_error();
-                }
-                return [answer, error, verdict] { answer(error ? &*error : nullptr, verdict.values()); };
-            });
+            later(answer,
+                  [uri = options_.uri, root = options_.sysfs_root, guest, destination, known, check_with] {
+                      const auto found =
+                          vfioap::guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
+                      const Host source{parse_host_location("local", root)};
+                      const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
+                      return verdict_of(check_between(found, source, target, check_with));
+                  });
         });
 }
 
@@ -764,7 +816,7 @@ CheckOptions Service::check_options(CallOptions& options) {
     const auto profile = options.word("profile", "auto");
     const auto parsed_mode = parse_mode(mode);
     const auto parsed_profile = parse_profile(profile);
-    if (!parsed_mode) throw InputError{"option mode", "expected auto, native or detached"};
+    if (!parsed_mode) throw InputError{"option mode", "expected auto, native, detached or live-update"};
     if (!parsed_profile) throw InputError{"option profile", "expected auto, compare or restore"};
     result.mode = *parsed_mode;
     result.profile = *parsed_profile;

@@ -4,6 +4,7 @@
 
 #include "cli/host_location.h"
 #include "cli/service_client.h"
+#include "host/capabilities.h"
 #include "host/known_keys.h"
 
 #include <chrono>
@@ -117,9 +118,12 @@ class Service {
 
     // The calls of the manager.
     std::string inventory_text();
+    void get_inventory(const sdbus::IObject& object, sdbus::Result<std::string>&& result);
     Verdict check_xml(const std::string& domain_xml, const std::string& source_snapshot,
                       const std::map<std::string, sdbus::Variant>& options);
     /// Answers later: libvirt and other hosts may take long.
+    template <typename Answer, typename Judge>
+    void later(Answer answer, Judge judge);
     void check_guest(const sdbus::IObject& object,
                      sdbus::Result<std::string, std::vector<std::string>, std::string>&& result,
                      const std::string& guest, const std::string& destination,
@@ -172,6 +176,9 @@ class Service {
     Requests requests_;
     MigrationDevices devices_;
     std::shared_ptr<const Inventory> inventory_;
+    std::shared_ptr<EmulatorProbe> emulator_ = std::make_shared<EmulatorProbe>(usual_emulator);
+    std::optional<Iommufd> iommufd_;  // of this machine, as last asked
+    Qemu qemu_;
     std::string inventory_text_;  // of GetInventory; empty: to be made
     Clock::time_point inventory_text_time_;
     struct Judged {

@@ -241,6 +241,7 @@ def check_calls(programs):
                 ((programs.guest, "{}", options()), "InvalidInput"),
                 ((programs.guest, programs.snapshot["lpar-b"], options(mode="fast")), "InvalidInput"),
                 ((programs.guest, programs.snapshot["lpar-b"], options(mode=dbus.Int32(1))), "InvalidInput"),
+                ((programs.guest, programs.snapshot["lpar-b"], options(mode="live-update")), "InvalidInput"),
                 ((programs.guest, programs.snapshot["lpar-b"], options(speed="fast")), "InvalidInput"),
                 ((programs.guest, programs.snapshot["lpar-b"], options(strict="yes")), "InvalidInput"),
                 (("x" * (5 << 20), "", options()), "LimitsExceeded")):
@@ -413,6 +414,15 @@ def check_guests(programs):
             capture_output=True, text=True, check=False).stdout)
         expect(json.loads(report)["findings"] == told["findings"] and verdict == told["verdict"], "other findings")
         expect(error_of(bus.manager().CheckGuest, "nobody", destination, options()) == "InvalidInput", "nobody")
+        # It stays here, with a new QEMU.
+        verdict, rules, report = bus.manager().CheckGuest("guest1", "", options(mode="live-update"))
+        told = json.loads(subprocess.run(
+            [programs.check, "--format", "json", "-s", bus.root, "--mode", "live-update", "-"], input=programs.guest,
+            capture_output=True, text=True, check=False).stdout)
+        expect(json.loads(report)["findings"] == told["findings"] and verdict == told["verdict"] and "live-update.iommufd"
+               in rules, (rules, told))
+        expect(error_of(bus.manager().CheckGuest, "guest1", destination, options(mode="live-update"))
+               == "InvalidInput", "live-update elsewhere")
         bus.manager().OpenMigration(MDEV, "source", options(abort_job=True))
         bus.service.terminate()
         expect(bus.service.wait(20) == 0, "the end")
@@ -1018,7 +1028,23 @@ def check_status(programs):
         del name
 
 
-PARTS = {"libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
+def check_machine(programs):
+    """Of a real host the inventory has what its QEMU and its iommufd can, as vfioapctl snapshot finds it."""
+    with Bus(programs) as bus:
+        bus.root = "/sys"
+        bus.serve()
+        taken = subprocess.run([programs.control, "snapshot", "--sysfs-root", "/sys"], capture_output=True, text=True,
+                               check=True, env=bus.environment)
+        taken = json.loads(taken.stdout)
+        for _ in range(2):
+            asked = json.loads(bus.manager().GetInventory())
+            expect(asked.get("qemu") == taken.get("qemu"), (asked.get("qemu"), taken.get("qemu")))
+            expect("iommufd" not in asked or asked["iommufd"] == taken["iommufd"], (asked, taken))
+        if os.geteuid() == 0 and os.path.exists("/usr/bin/qemu-system-s390x"):
+            expect("version" in asked.get("qemu", {}), asked.get("qemu"))
+
+
+PARTS = {"machine": check_machine, "libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
          "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
          "soak": check_soak, "large": check_large, "lifetime": check_lifetime, "polkit": check_polkit,
          "destinations": check_destinations, "status": check_status}

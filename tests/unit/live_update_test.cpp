@@ -180,14 +180,43 @@ TEST_F(Emulator, is_not_run_where_it_need_not_be_roots_own) {
     EXPECT_FALSE(std::filesystem::exists(trace));
 }
 
+TEST_F(Emulator, is_asked_again_when_it_is_another) {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root's files are run";
+    const auto counted = [&](const std::string& version) {
+        return program("echo x >>" + (directory_ / "asked").string() + "\n[ \"$1\" = -version ] || exit 1\n" +
+                       "echo QEMU emulator version " + version + "\n");
+    };
+    const auto times = [&] {
+        std::ifstream in{directory_ / "asked"};
+        return std::count(std::istreambuf_iterator<char>{in}, {}, 'x');
+    };
+    EmulatorProbe probe{counted("9.2.0")};
+    EXPECT_EQ(probe.ask().version, "9.2.0");
+    const auto once = times();
+    EXPECT_EQ(probe.ask().version, "9.2.0");
+    EXPECT_EQ(times(), once);
+    // Another file of the same name, as a package brings it.
+    std::filesystem::rename(directory_ / "qemu", directory_ / "old");
+    EXPECT_FALSE(probe.ask().version);
+    counted("10.1.0");
+    EXPECT_EQ(probe.ask().version, "10.1.0");
+}
+
 TEST(Iommufd, is_absent_where_there_is_no_such_device) {
-    EXPECT_EQ(probe_iommufd("/nonexistent"), Iommufd{});
+    EXPECT_EQ(probe_iommufd("/nonexistent", "/nonexistent"), Iommufd{});
     // A file is no device; a device of another kind knows no command of iommufd's.
     // (Under a user-mode emulator nobody can tell: it refuses every command that it has not heard of.)
-    const auto null = probe_iommufd("/dev/null");
+    const auto null = probe_iommufd("/dev/null", "/");
     EXPECT_TRUE(null.present);
     EXPECT_NE(null.map_file, true);
     EXPECT_NE(null.change_process, true);
+}
+
+TEST(Iommufd, is_not_loaded_by_the_question) {
+    // The node is there before the module is.
+    EXPECT_EQ(probe_iommufd("/dev/null", "/nonexistent"), (Iommufd{true, {}, {}}));
+    // Loaded, and not shown to a service with a /dev of its own.
+    EXPECT_EQ(probe_iommufd("/nonexistent", "/"), (Iommufd{true, {}, {}}));
 }
 
 }  // namespace
