@@ -13,6 +13,7 @@ import pathlib
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,8 @@ class Bus:
         self.environment["TSAN_OPTIONS"] = (f"suppressions={programs.source / 'tests/tsan.supp'}:halt_on_error=1:"
                                             f"exitcode={SANITIZER}")
         self.start("dbus-daemon", "--nofork", "--nopidfile", f"--config-file={config}", stderr=subprocess.DEVNULL)
-        self.wait(lambda: pathlib.Path(self.directory, "socket").exists())
+        # There is a socket some time before somebody listens to it.
+        self.wait(self.listens)
         self.bus = self.connect()
         self.service = None
 
@@ -116,6 +118,10 @@ class Bus:
         child = subprocess.Popen([str(word) for word in command], env=self.environment, **more)
         self.children.append(child)
         return child
+
+    def listens(self):
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(os.path.join(self.directory, "socket")) == 0
 
     def connect(self):
         bus = dbus.bus.BusConnection(self.address)
