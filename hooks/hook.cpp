@@ -20,7 +20,8 @@ namespace {
 constexpr std::size_t most_lines = 30;
 
 bool comes_here(const HookCall& call) {
-    return call.part == "begin" && (call.operation == "migrate" || call.operation == "restore");
+    return call.part == "begin" &&
+           (call.operation == "migrate" || (call.operation == "restore" && !call.managed_save));
 }
 
 bool starts_here(const HookCall& call) {
@@ -61,7 +62,7 @@ HookLog log_of(const Report& report) {
 
 /// Nobody moves where a guest comes back from a file; most often it was saved on this very host.
 std::string headline_of(const HookCall& call, const Report& report, bool known) {
-    if (call.operation != "restore") return {};
+    if (call.operation == "migrate") return {};
     const auto who =
         known ? fmt::format("{}, saved on {},", report.guest.name, report.source.name) : report.guest.name;
     if (report.verdict == Verdict::incompatible)
@@ -169,6 +170,15 @@ HookAnswer judge_start(const HookCall& call, const DomainXml& domain, const Gues
     return answer;
 }
 
+HookAnswer judge_managed_save(const HookCall& call, const DomainXml& domain, const Guest& guest,
+                              const GuestSettings& settings, const HookHost& host) {
+    auto answer = judge_arrival(call, domain, guest, settings, host);
+    if (answer.exit_code != 0) return answer;
+    auto start = judge_start(call, domain, guest, settings, host);
+    start.log.insert(start.log.begin(), answer.log.begin(), answer.log.end());
+    return start;
+}
+
 }  // namespace
 
 bool concerns(const HookCall& call) {
@@ -205,7 +215,8 @@ HookAnswer answer_hook(const HookCall& call, std::string_view xml, const GuestSe
         if (settings.policy != Policy::off && comes_here(call))
             return judge_arrival(call, domain, guest, settings, host);
         if (settings.policy != Policy::off && starts_here(call))
-            return judge_start(call, domain, guest, settings, host);
+            return (call.managed_save ? judge_managed_save : judge_start)(call, domain, guest, settings,
+                                                                          host);
         return {0, {}, {}, guest.mdevs.front()};
     } catch (const Error& error) {
         return answer_unknown(call, settings, error.what());

@@ -23,6 +23,10 @@ struct HookCall {
     std::string operation;  ///< `migrate`
     std::string part;       ///< `begin` or `end`
     std::string extra;      ///< `-`, or the reason of a release
+    /// libvirt keeps a file of the guest that `virsh start` restores. 11.3, not 9.0 nor 12.8, takes a hook's
+    /// failure at `restore` for success then, and removes the file: the guest is lost, and nobody told. What
+    /// fails at `prepare`, which follows, is a failure, and the file stays: there such a guest is judged.
+    bool managed_save = false;
 };
 
 /// One message for the journal.

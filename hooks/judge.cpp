@@ -55,6 +55,12 @@ Inventory read_host(const std::string& root, const Uuid& mdev, const std::vector
     return inventory;
 }
 
+/// Where libvirt keeps what it saves by itself (libvirt, src/qemu/qemu_conf.c, saveDir).
+bool has_managed_save(const std::string& guest) {
+    const auto file = fmt::format("/var/lib/libvirt/qemu/save/{}.save", guest);
+    return guest.find('/') == std::string::npos && ::access(file.c_str(), F_OK) == 0;
+}
+
 /// Exit code, then the text for standard error.
 void answer_parent(int fd, const HookAnswer& answer) {
     const auto text = fmt::format("{}{}", answer.exit_code, answer.error);
@@ -176,9 +182,10 @@ int main(int argc, char** argv) {
     }
     // A reader that is gone is no reason to be killed.
     std::signal(SIGPIPE, SIG_IGN);  // NOLINT(cert-err33-c): cannot fail for SIGPIPE
-    const HookCall call{argv[argc - 4], argv[argc - 3], argv[argc - 2], argv[argc - 1]};
+    HookCall call{argv[argc - 4], argv[argc - 3], argv[argc - 2], argv[argc - 1]};
     if (!concerns(call)) return 0;
     try {
+        call.managed_save = has_managed_save(call.guest);
         return judge(call, config);
     } catch (const std::exception& error) {
         // Out of memory: nothing is known, and nobody can be asked.

@@ -476,14 +476,40 @@ def restore(case):
     wait_log(a, "config.changed")
     guest.wait_alive()
     guest.check_gapless()
-    # A managed save comes back by virsh start, which asks the same.
+
+
+@test("hook-managed-save")
+def managed_save(case):
+    """virsh start restores it. Where that is refused, it must be there still."""
+    a, _, guest = started(case)
+    a.configure("unknown = deny\n")
+    for change, rule, *words in ((without_queue, "queue.missing", "06.0047"), (without_mdev, "mdev.missing", MDEV)):
+        a.virsh("managedsave", guest.name, seconds=120)
+        before = guest.ticks()
+        other = host(NATIVE[0])
+        change(other)
+        a.sysfs.become(other)
+        refused = a.virsh("start", guest.name, check=False)
+        check(refused.returncode != 0, "it was restored")
+        check_message(refused.stderr, rule, *words)
+        check("cannot be restored on host-a" in refused.stderr, refused.stderr)
+        check(guest.ticks() == before and not guest.runs(a), "it has run")
+        check("yes" in a.virsh("dominfo", guest.name).stdout.partition("Managed save:")[2], "its state is lost")
+        a.sysfs.become(host(NATIVE[0]))
+        a.virsh("start", guest.name, seconds=120)
+        wait_log(a, "prepare begin: COMPATIBLE")
+        guest.wait_alive()
+        guest.check_gapless()
+        guest.wait_state(a, host="host-a", queues=QUEUES)
+    # A hook that hangs is no reason to lose it, either.
     a.virsh("managedsave", guest.name, seconds=120)
-    other = host(NATIVE[0])
-    without_mdev(other)
-    a.sysfs.become(other)
+    a.configure(f"unknown = deny\ntimeout = 1\nsysfs_root = {hang(a)}\n")
     refused = a.virsh("start", guest.name, check=False)
-    check(refused.returncode != 0, "it was restored")
-    check_message(refused.stderr, "mdev.missing", MDEV)
+    check(refused.returncode != 0 and "took longer than 1 s" in refused.stderr, refused.stderr)
+    a.configure("")
+    a.virsh("start", guest.name, seconds=120)
+    guest.wait_alive()
+    guest.check_gapless()
 
 
 @test("hook-start")

@@ -20,8 +20,11 @@ class Missing(Exception):
 
 
 def call(*command, **more):
-    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          check=False, **more)
+    try:
+        done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              check=False, **more)
+    except FileNotFoundError:
+        raise Missing(f"{command[0]} is missing") from None
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         raise Missing(f"{command[0]}: {lines[-1]}")

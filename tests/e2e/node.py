@@ -336,7 +336,8 @@ class Node:
 
         def answers():
             if self.libvirtd.poll() is not None:
-                raise Failed(f"{self.name}: libvirtd has ended: {self.text_of('libvirtd.out')}")
+                told = self.text_of("libvirtd.out") + self.text_of("var-log-libvirt/libvirtd.log")
+                raise Failed(f"{self.name}: libvirtd has ended: {told}")
             return self.virsh("list", check=False).returncode == 0
         wait_for(answers, f"{self.name}: libvirtd")
 

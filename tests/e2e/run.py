@@ -21,7 +21,7 @@ sys.path.insert(0, str(HERE))
 import images  # noqa: E402
 
 COMMANDS = ("unshare", "nsenter", "mount", "ip", "dbus-daemon", "busctl", "libvirtd", "virsh", "qemu-system-s390x",
-            "xmllint", "runuser", "cc")
+            "xmllint", "setpriv")
 PREFIX = "vfioap-e2e."
 # For one test, s: nothing waits longer, whatever happens.
 LONGEST = 300
@@ -148,8 +148,19 @@ def main():
     parser.add_argument("--build", default=SOURCE / "build/dev", type=pathlib.Path, metavar="DIR",
                         help="where the programs are (build/dev)")
     parser.add_argument("--keep", action="store_true", help="leave the files of each test, and say where")
+    parser.add_argument("--logs", default=SOURCE / "build/e2e/logs", type=pathlib.Path, metavar="DIR",
+                        help="where the logs of what fails go (build/e2e/logs)")
+    parser.add_argument("--images", action="store_true",
+                        help="only make what the guests boot from, for a place that has no compiler and no apt")
     parser.add_argument("--junit", type=pathlib.Path, metavar="FILE", help="write the results there, too")
     options = parser.parse_args()
+    if options.images:
+        try:
+            images.Images(SOURCE / "build/e2e")
+        except images.Missing as error:
+            print(f"skipped: {error}")
+            return 77
+        return 0
 
     reason = missing()
     if reason and "python3-" in reason:
@@ -193,7 +204,7 @@ def main():
                 result = run_test(test, directory / test.name, options.build.resolve(), files, options.keep)
             results.append(result)
             show(result)
-            write_logs(result, SOURCE / "build/e2e/logs")
+            write_logs(result, options.logs)
     finally:
         if options.keep:
             print(f"kept: {directory}")

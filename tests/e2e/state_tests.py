@@ -65,7 +65,8 @@ def written(case):
     check(f'mdev="{MDEV}"' in a.virsh("metadata", guest.name, NAMESPACE).stdout, "virsh metadata")
     wait_mdev(a, Guest=guest.name, InUse=True, Queues=QUEUES)
     # Who asks without being root is answered too, by polkit's leave; but may not manage.
-    caller = ["runuser", "-u", "nobody", "--", "busctl", "call", Bus.NAME, Bus.ROOT, f"{Bus.NAME}.Manager"]
+    caller = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups",
+              "busctl", "call", Bus.NAME, Bus.ROOT, f"{Bus.NAME}.Manager"]
     check("vfioap-snapshot/1" in a.run(*caller, "GetInventory").stdout, "GetInventory as nobody")
     refused = a.run(*caller, "OpenMigration", "ssa{sv}", MDEV, "source", "0", check=False)
     check(refused.returncode != 0, "OpenMigration as nobody")

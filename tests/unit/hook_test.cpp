@@ -376,6 +376,62 @@ TEST(HookState, that_was_written_here_is_compared_with_what_is_there_now) {
     EXPECT_THAT(answer.log.front().rules, Contains("config.changed"));
 }
 
+HookAnswer ask_saved(const std::string& operation, const std::string& xml, Host& host,
+                     GuestSettings settings = {}) {
+    return answer_hook({"guest1", operation, "begin", "-", true}, xml, settings, host.hook());
+}
+
+TEST(HookManagedSave, is_never_refused_at_restore_since_libvirt_would_remove_it) {
+    Host host{without_mdev()};
+    for (const auto& guest : {compatible_guest(), detached_guest(), domain(device)}) {
+        const auto answer = ask_saved("restore", guest, host, deny());
+        EXPECT_EQ(answer.exit_code, 0);
+        EXPECT_EQ(answer.error, "");
+        EXPECT_THAT(answer.log, IsEmpty());
+        EXPECT_EQ(answer.mdev, mdev()) << "the service wants to know all the same";
+    }
+    EXPECT_EQ(host.reads, 0);
+    EXPECT_EQ(ask_saved("restore", "<", host, deny()).exit_code, 0);
+    EXPECT_EQ(answer_unknown({"guest1", "restore", "begin", "-", true}, deny(), "late").exit_code, 0);
+    // Not what comes from elsewhere.
+    EXPECT_EQ(ask_saved("migrate", compatible_guest(), host).exit_code, 1);
+}
+
+TEST(HookManagedSave, is_judged_by_its_state_when_it_is_prepared) {
+    for (const auto& guest : {compatible_guest(), detached_guest()}) {
+        Host broken{broken_host()};
+        auto answer = ask_saved("prepare", guest, broken);
+        EXPECT_EQ(answer.exit_code, 1);
+        expect_readable(answer.error);
+        EXPECT_THAT(answer.error,
+                    HasSubstr("INCOMPATIBLE: guest1, saved on left, cannot be restored on right"));
+        EXPECT_THAT(answer.log.front().rules, Contains("queue.missing"));
+        EXPECT_EQ(ask("prepare", guest, broken).exit_code, 0) << "without a file it starts anew";
+        EXPECT_EQ(ask_saved("prepare", guest, broken, policy(Policy::warn)).exit_code, 0);
+        EXPECT_THAT(ask_saved("prepare", guest, broken, policy(Policy::off)).log, IsEmpty());
+
+        Host fine{Move{World::restore}.right()};
+        answer = ask_saved("prepare", guest, fine, deny());
+        EXPECT_EQ(answer.exit_code, 0) << answer.error;
+        ASSERT_FALSE(answer.log.empty());
+        EXPECT_EQ(answer.log.front().verdict, "compatible");
+        EXPECT_EQ(answer.mdev, mdev());
+    }
+    Host fine{Move{World::restore}.right()};
+    EXPECT_EQ(ask_saved("prepare", domain(device), fine).exit_code, 0);
+    EXPECT_EQ(ask_saved("prepare", domain(device), fine, deny()).exit_code, 1) << "it has no state";
+    // What a start is refused for: the restore is, too.
+    Host in_use{in_use_host()};
+    EXPECT_EQ(ask_saved("prepare", compatible_guest(), in_use).exit_code, 1);
+    // What is only noticed when a guest starts, beside what is said of its arrival.
+    Move unbound{World::restore};
+    unbound.free = {4};
+    Host filtered{unbound.right()};
+    const auto answer = ask_saved("prepare", compatible_guest(), filtered, policy(Policy::warn));
+    ASSERT_EQ(answer.log.size(), 2U);
+    EXPECT_THAT(answer.log.back().message, StartsWith("starts with mdev "));
+}
+
 TEST(HookHostFailure, is_unknown) {
     Host host{Move{World::restore}.right()};
     host.failure = "/sys/bus\x1b[2J";
