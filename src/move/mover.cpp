@@ -22,6 +22,8 @@ constexpr auto job_patience = 1h;
 /// The service of the destination writes the state anew; where none runs, this has to.
 constexpr auto service_patience = 5s;
 constexpr int attach_tries = 3;
+/// A guest that was asked for its device has mostly given it by then.
+constexpr auto release_patience = 10s;
 /// For the question whether it was drift that has ended a migration.
 constexpr auto drift_patience = 5s;
 
@@ -81,6 +83,17 @@ class Mover {
             if (const auto seen = reason_to_end(drift_patience); reason_.find(seen) == std::string::npos)
                 reason_ += "; " + seen;
             watcher_.notes(reason_);
+        }
+        return settle();
+    }
+
+    /// After the death of a mover, which may just have asked the guest for its device.
+    MoveResult recover() {
+        const auto start = watcher_.clock();
+        while (record_.step == to_text(MoveStep::detach) && watcher_.clock() - start < release_patience) {
+            const auto now = look(source_);
+            if (!has_process(now) || !now->has_device) break;
+            watcher_.pause(between_looks);
         }
         return settle();
     }
@@ -332,7 +345,7 @@ MoveResult move_detached(GuestHost& source, GuestHost& destination, const MoveJo
 
 MoveResult recover_move(GuestHost& source, GuestHost& destination, const MoveJournal& journal,
                         const MoveRecord& record, MoveWatcher& watcher) {
-    return Mover{source, destination, journal, record, watcher}.settle();
+    return Mover{source, destination, journal, record, watcher}.recover();
 }
 
 }  // namespace vfioap

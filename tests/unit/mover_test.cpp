@@ -45,7 +45,8 @@ struct World {
     int fault_at = -1;
     Fault fault = Fault::none;
     bool never_detaches = false;
-    std::vector<int> refuses_device;  // hosts
+    std::optional<std::chrono::milliseconds> detaches_at;  // by `now`
+    std::vector<int> refuses_device;                       // hosts
     bool refuses_way_back = false;
     bool can_migrate_device = false;
     bool drifts = false;           // while the guest migrates
@@ -151,7 +152,13 @@ class Watcher final : public MoveWatcher {
     [[nodiscard]] std::optional<Drift> drift(std::chrono::milliseconds /*most*/) override {
         return world_.drift;
     }
-    void pause(std::chrono::milliseconds time) override { world_.now += time; }
+    void pause(std::chrono::milliseconds time) override {
+        world_.now += time;
+        if (world_.detaches_at && world_.now >= *world_.detaches_at) {
+            world_.has_device = false;
+            world_.detaches_at.reset();
+        }
+    }
     [[nodiscard]] std::chrono::milliseconds clock() override { return world_.now; }
     [[nodiscard]] std::string state_at_destination() override { return state("b", false); }
 
@@ -278,6 +285,22 @@ TEST_F(MoverTest, gives_up_where_the_guest_keeps_its_device) {
     Watcher watcher{world};
     const auto later = recover_move(a, b, journal, *journal.read(guest_uuid), watcher);
     EXPECT_EQ(later.outcome, MoveOutcome::not_moved);
+    EXPECT_TRUE(world.has_device);
+    EXPECT_FALSE(journal_is_there());
+}
+
+TEST_F(MoverTest, recovers_what_a_guest_releases_after_the_death_of_the_mover) {
+    World world;
+    world.detaches_at = 4s;
+    FakeHost a{world, 0};
+    FakeHost b{world, 1};
+    Watcher watcher{world};
+    auto record = order().record;
+    record.step = to_text(MoveStep::detach);
+    journal.write(record);
+    const auto result = recover_move(a, b, journal, record, watcher);
+    EXPECT_EQ(result.outcome, MoveOutcome::not_moved);
+    EXPECT_FALSE(world.detaches_at) << "it has not waited";
     EXPECT_TRUE(world.has_device);
     EXPECT_FALSE(journal_is_there());
 }
