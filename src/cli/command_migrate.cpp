@@ -409,6 +409,8 @@ class Migrate {
             result.to_do.push_back(fmt::format("vfioapctl migrate --recover {}", guest.name));
             return end(screen, way, {std::move(result), "detached"});
         }
+        if (!way.mdev)
+            return refuse(screen, way, "native", "it has no vfio-ap device; move it with virsh migrate");
         const auto source_at = parse_host_location(common_.source, root_);
         const auto destination_at = parse_host_location(common_.destination, root_);
         const Host source{source_at};
@@ -418,8 +420,8 @@ class Migrate {
         if (options_.native) wanted = Mode::native;
         const auto report = check_between(guest, source, destination,
                                           {wanted, parse_profile(common_.profile).value(), false});
-        const bool native = report.mode == Mode::native || !way.mdev;
-        const std::string mode{way.mdev ? to_text(report.mode) : "native"};
+        const bool native = report.mode == Mode::native;
+        const std::string mode{to_text(report.mode)};
         screen.line(fmt::format("{}: from {} to {}, {}", guest.name, report.source.name,
                                 report.destination.name, mode));
         if (report.verdict != Verdict::compatible) {
@@ -464,16 +466,16 @@ class Migrate {
     };
 
     int carry_out(Screen& screen, const Way& way, const std::string& mode, const Judged& judged) {
-        const bool native = judged.mode == Mode::native || !way.mdev;
+        const bool native = judged.mode == Mode::native;
+        const auto& mdev = *way.mdev;
         const auto lock = journal_.lock(way.guest_uuid);
         const SignalsHeld held;
-        const auto mdev = way.mdev.value_or(way.guest_uuid);
         LibvirtHost here{libvirt_, way.source_uri, false, way.guest_uuid, mdev};
         const auto now = here.look();
         if (now.state != GuestLook::State::running)
             return refuse(screen, way, mode, "it does not run; virsh migrate --offline moves its definition");
         if (now.busy) return refuse(screen, way, mode, "libvirt is busy with it");
-        if (way.mdev && !now.has_device)
+        if (!now.has_device)
             return refuse(screen, way, mode,
                           "its device is not attached; attach it, or move it with virsh migrate");
         std::optional<LibvirtHost> there;
@@ -486,55 +488,48 @@ class Migrate {
         }
         if (before.state != GuestLook::State::absent)
             return refuse(screen, way, mode, "a guest with its UUID runs at the destination");
-        std::optional<DomainState> had;
+        const auto session = native ? open_session(mdev) : std::optional<ServiceClient>{};
+        const auto source = Host{judged.source}.read_for(mdev, {});
+        const auto had = state_of(*source, mdev);
         std::optional<DriftWatch> watch;
-        const auto session = native && way.mdev ? open_session(mdev) : std::optional<ServiceClient>{};
-        if (way.mdev) {
-            const auto source = Host{judged.source}.read_for(mdev, {});
-            had = state_of(*source, mdev);
-            try {
-                // A device that is away for the move keeps nothing at the source.
-                watch.emplace(judged.destination, native ? std::optional{judged.source} : std::nullopt,
-                              JudgedMove{judged.guest, describe_source(judged.guest, *source), *had,
-                                         judged.mode, parse_profile(common_.profile).value()});
-            } catch (const Error& error) {
-                return refuse(screen, way, mode, error.what());
-            }
-            screen.set_watch(&*watch);
+        try {
+            // A device that is away for the move keeps nothing at the source.
+            watch.emplace(judged.destination, native ? std::optional{judged.source} : std::nullopt,
+                          JudgedMove{judged.guest, describe_source(judged.guest, *source), had, judged.mode,
+                                     parse_profile(common_.profile).value()});
+        } catch (const Error& error) {
+            return refuse(screen, way, mode, error.what());
         }
-        MoveOrder order{{way.guest,
-                         way.guest_uuid,
-                         mdev,
-                         way.source_uri,
-                         way.destination_uri,
-                         way.source,
-                         way.destination,
-                         had ? state_metadata(*had) : std::string{},
-                         now.persistent,
-                         options_.migrate.persistent && !before.persistent,
-                         {}},
-                        {},
-                        std::chrono::seconds{options_.detach_timeout},
-                        options_.migrate,
-                        native};
-        if (had) {
-            auto marked = *had;
-            marked.detached = true;
-            order.marked_state = state_metadata(marked);
-        }
+        screen.set_watch(&*watch);
+        auto marked = had;
+        marked.detached = true;
+        const MoveOrder order{{way.guest,
+                               way.guest_uuid,
+                               mdev,
+                               way.source_uri,
+                               way.destination_uri,
+                               way.source,
+                               way.destination,
+                               state_metadata(had),
+                               now.persistent,
+                               options_.migrate.persistent && !before.persistent,
+                               {}},
+                              state_metadata(marked),
+                              std::chrono::seconds{options_.detach_timeout},
+                              options_.migrate,
+                              native};
         auto result = move_detached(here, *there, journal_, order, screen);
         screen.set_watch(nullptr);
-        if (result.outcome == MoveOutcome::moved && had) {
-            if (const auto differs = difference_at(judged.destination, *had)) {
+        if (result.outcome == MoveOutcome::moved) {
+            if (const auto differs = difference_at(judged.destination, had)) {
                 result.outcome = MoveOutcome::needs_person;
                 result.to_do.push_back(
                     fmt::format("on {}: {}; compare with: vfioapctl status", result.host, *differs));
             } else {
-                screen.line(fmt::format("  verify   {} queue{}, {} control domain{}, as before",
-                                        had->configuration.queues.size(),
-                                        had->configuration.queues.size() == 1 ? "" : "s",
-                                        had->configuration.control_domains.count(),
-                                        had->configuration.control_domains.count() == 1 ? "" : "s"));
+                const auto queues = had.configuration.queues.size();
+                const auto domains = had.configuration.control_domains.count();
+                screen.line(fmt::format("  verify   {} queue{}, {} control domain{}, as before", queues,
+                                        queues == 1 ? "" : "s", domains, domains == 1 ? "" : "s"));
             }
         }
         return end(screen, way, {std::move(result), mode});

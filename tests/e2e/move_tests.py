@@ -9,9 +9,14 @@ import json
 import signal
 import time
 
+try:
+    import jsonschema
+except ImportError:
+    jsonschema = None  # the test `moves` says so
+
 from cases import ENDS, check, test
 from guest import MDEV
-from node import Failed, wait_for
+from node import SOURCE, Failed, wait_for
 from state_tests import QUEUES, started, wait_mdev
 
 ADAPTERS, DOMAINS, FEWER_DOMAINS = {0x05, 0x06}, {0x04, 0x47}, {0x04}
@@ -60,7 +65,10 @@ class Attempt:
         """What was said of the move, which has to end with that exit code."""
         done = self.source.run(*self.command(*options), check=False, seconds=200, environment=environment)
         check(done.stdout, done.stderr)
-        told = json.loads(done.stdout)["moves"][0]
+        document = json.loads(done.stdout)
+        if jsonschema:
+            jsonschema.validate(document, json.loads((SOURCE / "xml/vfioap-moves.schema.json").read_text()))
+        told = document["moves"][0]
         check((done.returncode, told["outcome"]) == (expect, outcome), (done.returncode, told, done.stderr))
         self.ends.append(str(done.returncode))
         return told
