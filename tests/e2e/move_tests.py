@@ -16,8 +16,10 @@ except ImportError:
 
 from cases import ENDS, check, test
 from guest import MDEV
+from hook_tests import NATIVE, host, queue_elsewhere
+from images import Missing
 from node import SOURCE, Failed, wait_for
-from state_tests import QUEUES, started, wait_mdev
+from state_tests import FEWER, QUEUES, started, wait_mdev
 
 ADAPTERS, DOMAINS, FEWER_DOMAINS = {0x05, 0x06}, {0x04, 0x47}, {0x04}
 # Group: failures in it, what each is called and what makes it.
@@ -52,18 +54,25 @@ class Attempt:
     def __init__(self, case, nodes, guest, number=0):
         self.case, self.guest = case, guest
         self.source, self.destination = nodes if guest.runs(nodes[0]) else reversed(nodes)
-        self.log = f"move-{number}.log"
+        self.mover, self.log = None, f"move-{number}.log"
         self.ends = []
 
-    def command(self, *options):
-        """The libvirt of the other host is not reached over SSH here; and its sysfs is a directory of this machine."""
-        return [self.case.programs / "vfioapctl", "migrate", "--format", "json", "--detached", "-d",
-                self.destination.sysfs.directory, "--desturi", f"qemu+tcp://{self.destination.name}/system", *options,
-                self.guest.name]
+    mode = "--detached"
+    environment = None
 
-    def move(self, *options, expect, outcome, environment=None):
+    def place(self):
+        """Its sysfs is a directory of this machine."""
+        return self.destination.sysfs.directory
+
+    def command(self, *options):
+        """The libvirt of the other host is not reached over SSH here."""
+        return [self.case.programs / "vfioapctl", "migrate", "--format", "json", self.mode, "-d", self.place(),
+                "--desturi", f"qemu+tcp://{self.destination.name}/system", *options, self.guest.name]
+
+    def move(self, *options, expect, outcome):
         """What was said of the move, which has to end with that exit code."""
-        done = self.source.run(*self.command(*options), check=False, seconds=200, environment=environment)
+        done = self.source.run(*self.command(*options), check=False, seconds=200,
+                               environment=self.environment)
         check(done.stdout, done.stderr)
         document = json.loads(done.stdout)
         if jsonschema:
@@ -75,7 +84,8 @@ class Attempt:
 
     def start(self, *options):
         """The running mover."""
-        return self.source.spawn(*self.command(*options), log=self.log)
+        self.mover = self.source.spawn(*self.command(*options), log=self.log, environment=self.environment)
+        return self.mover
 
     def said(self):
         return self.source.text_of(self.log)
@@ -103,8 +113,10 @@ class Attempt:
 
     def wait_job(self):
         """A migration is under way."""
-        wait_for(lambda: "Outgoing migration" in
-                 self.source.virsh("domjobinfo", self.guest.name, check=False).stdout, "a migration runs")
+        def runs():
+            check(self.mover.poll() is None, f"the mover has ended: {self.said()}")
+            return "Outgoing migration" in self.source.virsh("domjobinfo", self.guest.name, check=False).stdout
+        wait_for(runs, "a migration runs")
 
     def set_device(self, node, **behaviour):
         self.guest.set_device(node, migration="refuse", **behaviour)
@@ -126,12 +138,14 @@ def mend(node):
         node.start_service()
     if node.sysfs.queues(MDEV) != QUEUES:
         node.sysfs.assign(MDEV, ADAPTERS, DOMAINS)
+    # Else it would see the change back during the next move.
+    wait_mdev(node, Queues=QUEUES)
 
 
-def make_failures(case, group):
-    a, b, guest = refusing(case)
+def make_failures(case, group, nodes, guest, kind=Attempt):
+    a, b = nodes
     for number, (name, function) in enumerate(FAILURES[group]):
-        attempt = Attempt(case, (a, b), guest, number)
+        attempt = kind(case, nodes, guest, number)
         try:
             place = function(attempt)
             at, away = (attempt.source, attempt.destination) if guest.runs(attempt.source) else (
@@ -167,17 +181,49 @@ def there_and_back(case):
 
 @test("move-failures")
 def failures(case):
-    make_failures(case, "guest")
+    a, b, guest = refusing(case)
+    make_failures(case, "guest", (a, b), guest)
 
 
 @test("move-host-failures")
 def host_failures(case):
-    make_failures(case, "host")
+    a, b, guest = refusing(case)
+    make_failures(case, "host", (a, b), guest)
 
 
 @test("move-killed")
 def killed(case):
-    make_failures(case, "mover")
+    a, b, guest = refusing(case)
+    make_failures(case, "mover", (a, b), guest)
+
+
+class NativeAttempt(Attempt):
+    """On a stack of the days to come, the device goes with the guest; the service of the other host is asked."""
+    mode = "--native"
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.environment = self.source.reach(self.destination)
+        if not self.environment:
+            raise Missing("systemd-stdio-bridge is missing")
+
+    def place(self):
+        return self.destination.name
+
+    def set_device(self, node, **behaviour):
+        self.guest.set_device(node, **behaviour)
+
+
+@test("move-native")
+def native(case):
+    a, b = case.nodes(*NATIVE)
+    guest = case.guest()
+    guest.start(a)
+    guest.wait_state(a, host=a.name, queues=QUEUES)
+    attempt = NativeAttempt(case, (a, b), guest)
+    attempt.move(expect=0, outcome="moved")
+    check_whole(guest, b, a)
+    make_failures(case, "native", (a, b), guest, NativeAttempt)
 
 
 # What the guest and its device do.
@@ -334,6 +380,52 @@ def network_cut(attempt):
     attempt.end(mover, [1])
     attempt.destination.set_network(True)
     return attempt.source
+
+
+# What changes while a guest migrates with its device.
+
+@failure("native", "native: the destination gives a queue away")
+def native_destination(attempt):
+    mover = attempt.start("--bandwidth", "1")
+    attempt.wait_job()
+    other = host(NATIVE[1])
+    queue_elsewhere(other)
+    attempt.destination.sysfs.become(other)
+    attempt.end(mover, [1])
+    check("queue.assigned-elsewhere" in attempt.said() and "05.0047" in attempt.said(), attempt.said())
+    attempt.destination.sysfs.become(host(NATIVE[1]))
+    return attempt.source
+
+
+@failure("native", "native: the source takes a domain away")
+def native_source(attempt):
+    mover = attempt.start("--bandwidth", "1")
+    attempt.wait_job()
+    attempt.source.sysfs.assign(MDEV, ADAPTERS, FEWER_DOMAINS)
+    attempt.end(mover, [1])
+    check("config.changed" in attempt.said() and "2 queues instead of 4" in attempt.said(), attempt.said())
+    return attempt.source
+
+
+@failure("native", "native: the same without services at the source")
+def native_without_service(attempt):
+    attempt.source.stop_service()
+    native_source(attempt)
+    return attempt.source
+
+
+@failure("native", "native: the destination's mdev changes, harmlessly")
+def native_replaced(attempt):
+    """The guest brings its configuration with it; the driver sets it at the end of the migration."""
+    mover = attempt.start("--bandwidth", "1")
+    attempt.wait_job()
+    attempt.destination.sysfs.assign(MDEV, ADAPTERS, FEWER_DOMAINS)
+    wait_mdev(attempt.destination, Queues=FEWER)
+    attempt.destination.sysfs.assign(MDEV, ADAPTERS, DOMAINS)
+    wait_mdev(attempt.destination, Queues=QUEUES)
+    attempt.source.virsh("migrate-setspeed", attempt.guest.name, "1000")
+    attempt.end(mover, [0])
+    return attempt.destination
 
 
 # kill -9, and what the recovery makes of it.

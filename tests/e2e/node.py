@@ -386,6 +386,22 @@ class Node:
         """/etc/vfioap/vfioap.conf; the service reads it at SIGHUP."""
         (self.directory / "etc-vfioap/vfioap.conf").write_text(text)
 
+    def reach(self, other):
+        """The environment in which programs here find the bus of that node behind ssh, as systemd's bridge would show
+        it; None: there is no such bridge."""
+        bridge = shutil.which("systemd-stdio-bridge")
+        if not bridge:
+            return None
+        directory = self.run_directory / "e2e/ssh"
+        directory.mkdir(exist_ok=True)
+        # The path itself may be longer than an address of a socket can be.
+        (directory / "bus").unlink(missing_ok=True)
+        (directory / "bus").symlink_to(other.run_directory / "dbus")
+        ssh = directory / "ssh"
+        ssh.write_text(f"#!/bin/sh\nexec {bridge} --bus-path=unix:path=/run/e2e/ssh/bus/system_bus_socket\n")
+        ssh.chmod(0o755)
+        return {"PATH": f"/run/e2e/ssh:{self.environment()['PATH']}"}
+
     def set_network(self, up):
         self.run("ip", "link", "set", "eth0", "up" if up else "down")
 
