@@ -21,6 +21,7 @@ from images import Missing
 from node import SOURCE, Failed, wait_for
 from state_tests import FEWER, QUEUES, started, wait_mdev
 
+ALL = "0x" + "f" * 64
 ADAPTERS, DOMAINS, FEWER_DOMAINS = {0x05, 0x06}, {0x04, 0x47}, {0x04}
 # Group: failures in it, what each is called and what makes it.
 FAILURES = {}
@@ -197,9 +198,8 @@ def killed(case):
     make_failures(case, "mover", (a, b), guest)
 
 
-class NativeAttempt(Attempt):
-    """On a stack of the days to come, the device goes with the guest; the service of the other host is asked."""
-    mode = "--native"
+class RemoteAttempt(Attempt):
+    """The service of the other host is asked."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -209,6 +209,11 @@ class NativeAttempt(Attempt):
 
     def place(self):
         return self.destination.name
+
+
+class NativeAttempt(RemoteAttempt):
+    """On a stack of the days to come, the device goes with the guest."""
+    mode = "--native"
 
     def set_device(self, node, **behaviour):
         self.guest.set_device(node, **behaviour)
@@ -224,6 +229,49 @@ def native(case):
     attempt.move(expect=0, outcome="moved")
     check_whole(guest, b, a)
     make_failures(case, "native", (a, b), guest, NativeAttempt)
+
+
+def bare():
+    """A host like the other one, of which nothing was given to guests yet."""
+    found = host("lpar-a")
+    found["ap"].update(apmask=ALL, aqmask=ALL)
+    found["mdevs"] = []
+    for queue in found["queues"]:
+        queue.update(driver="cex4queue", online=True)
+        queue.pop("status", None)
+    return found
+
+
+@test("move-to-a-bare-host")
+def to_a_bare_host(case):
+    """All that it needs is in the script of the plan."""
+    if not (case.programs / "fakesys").exists():
+        raise Missing("fakesys was not built: libfuse3 was not found")
+    a, b = case.nodes("lpar-a", bare())
+    guest = case.guest()
+    guest.start(a)
+    guest.wait_state(a, host=a.name, queues=QUEUES)
+    attempt = RemoteAttempt(case, (a, b), guest)
+    for node in (a, b):
+        attempt.set_device(node)
+    told = attempt.move(expect=1, outcome="not-moved")
+    check("mdev.missing" in told["rules"], told)
+    plan = [case.programs / "vfioapctl", "plan", "-d", b.name, "--mode", "detached"]
+    script = a.run(*plan, "--script", guest.name, environment=attempt.environment).stdout
+    for again in range(2):
+        b.run("sh", "-", input=script, environment={"KEEP": "no"})
+        log = b.run("cat", "/run/e2e/fakesys/log").stdout
+        check((not log) == bool(again), f"run {again + 1}: {log}")
+        b.run("sh", "-c", "echo clear-log >/run/e2e/fakesys/control")
+    # Its service has to see that first.
+    wait_for(lambda: a.run(*plan, guest.name, check=False, environment=attempt.environment).stdout.startswith(
+        "NOTHING TO DO"), "a plan without steps")
+    attempt.move(expect=0, outcome="moved")
+    check_whole(guest, b, a)
+    # The kernel keeps what a guest uses.
+    refused = b.run("sh", "-c", f"echo 1 >/sys/bus/mdev/devices/{MDEV}/remove", check=False)
+    log = b.run("cat", "/run/e2e/fakesys/log").stdout
+    check(refused.returncode != 0 and "remove: 1: EBUSY" in log, log)
 
 
 # What the guest and its device do.
