@@ -156,6 +156,7 @@ def main():
         print(f"skipped: {reason}")
         return 77
     from cases import TESTS, table_of_ends
+    import explain_tests  # noqa: F401
     import hook_tests  # noqa: F401
     import move_tests  # noqa: F401
     import state_tests  # noqa: F401
