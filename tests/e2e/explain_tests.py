@@ -14,7 +14,8 @@ from state_tests import QUEUES
 
 # Said at every start, and of no use to anybody who reads of a migration.
 NOISE = ("dnsmasq", "dmidecode", "udevGetDMIData", "virSecurityManagerNew", "virHostCPUGetCPUID", "virCPUCheckFeature",
-         "virCgroupDetectControllers", "is tainted", "libvirt version", "hostname:", "starting up libvirt", "migration statistics are available only")
+         "virCgroupDetectControllers", "is tainted", "libvirt version", "hostname:", "starting up libvirt",
+         "migration statistics are available only")
 # What a migration is recorded as in tests/data/logs, with VFIOAP_UPDATE_LOGS=1 in the environment.
 UPDATE = os.environ.get("VFIOAP_UPDATE_LOGS") == "1"
 

@@ -104,7 +104,8 @@ def main(program, schema, hosts):
 
     # Not a validator that takes all.
     move = {"guest": {"name": "a", "uuid": UUIDS["plain"], "mdev": None}, "mode": "native", "source": "local",
-            "destination": "b", "outcome": "moved", "host": "b", "has_device": True, "reason": "", "rules": [], "to_do": []}
+            "destination": "b", "outcome": "moved", "host": "b", "has_device": True, "reason": "", "rules": [],
+            "to_do": []}
     if errors(valid, {"schema": "vfioap-moves/1", "moves": [move]}):
         failures.append("the schema refuses what is one")
     for change in ({"host": None}, {"has_device": False}, {"reason": "why"}, {"to_do": ["this"]}, {"mode": "auto"},
