@@ -23,6 +23,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "move/drift_watch.h"
 #include "move/libvirt_host.h"
 #include "move/mover.h"
 #include <CLI/CLI.hpp>
@@ -106,6 +107,8 @@ class Screen final : public MoveWatcher {
           terminal_{::isatty(fd_) == 1},
           state_{std::move(state)} {}
 
+    /// From now on it is the one to say whether the hosts drift apart; null: nobody is.
+    void set_watch(DriftWatch* watch) { watch_ = watch; }
     void line(const std::string& text) {
         end_progress();
         put(terminal_safe(text) + '\n');
@@ -134,6 +137,13 @@ class Screen final : public MoveWatcher {
     }
     void notes(const std::string& text) override { line("  !        " + text); }
     [[nodiscard]] bool interrupted() override { return interrupts != 0; }
+    [[nodiscard]] std::optional<Drift> drift(std::chrono::milliseconds most) override {
+        if (watch_ == nullptr) return std::nullopt;
+        auto found = watch_->found(most);
+        for (const auto& problem : watch_->take_problems())
+            notes("not watched for changes: " + problem);
+        return found;
+    }
     void pause(std::chrono::milliseconds time) override { std::this_thread::sleep_for(time); }
     [[nodiscard]] std::chrono::milliseconds clock() override {
         return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -160,6 +170,7 @@ class Screen final : public MoveWatcher {
     int fd_;
     bool terminal_;
     std::function<std::string()> state_;
+    DriftWatch* watch_ = nullptr;
     bool in_progress_ = false;
     std::uint64_t shown_ = 0;
 };
@@ -187,6 +198,7 @@ Json json_of(const Way& way, const Ended& ended) {
             {"host", result.host.empty() ? Json(nullptr) : Json(result.host)},
             {"has_device", result.has_device},
             {"reason", result.reason},
+            {"rules", result.rules},
             {"to_do", result.to_do}};
 }
 
@@ -225,21 +237,28 @@ void show(Screen& screen, const Way& way, const MoveResult& result) {
         screen.line("  do       " + each);
 }
 
-/// At the destination the guest must have what it had. Nothing where that cannot be seen.
-std::optional<std::string> difference(const DomainState& before, const HostLocation& destination,
-                                      const Uuid& mdev) {
+/// At the destination the guest must have what it had: how what it has there differs, or why that cannot be
+/// said. Nothing where it cannot be seen at all.
+std::optional<std::string> difference_at(const HostLocation& destination, const DomainState& before) {
     if (destination.kind == HostLocation::Kind::snapshot) return std::nullopt;
     try {
-        const auto now = state_of(*Host{destination}.read_for(mdev, {}), mdev);
-        if (apqns_of(now.configuration) != apqns_of(before.configuration))
-            return fmt::format("it has {} queues instead of {}", now.configuration.queues.size(),
-                               before.configuration.queues.size());
-        if (now.configuration.control_domains != before.configuration.control_domains)
-            return "its control domains are not what they were";
-        return std::nullopt;
+        const auto now = state_of(*Host{destination}.read_for(before.mdev, {}), before.mdev);
+        auto differs = difference(before.configuration, now.configuration);
+        return differs.empty() ? std::nullopt : std::optional{"it has " + differs};
     } catch (const Error& error) {
         return fmt::format("what it has there could not be read: {}", error.what());
     }
+}
+
+/// The rules that a move breaks, each once.
+std::vector<std::string> broken_rules(const Report& report) {
+    std::vector<std::string> rules;
+    for (const auto& finding : report.findings) {
+        const std::string name{rule(finding.rule).name};
+        if (finding.severity == Severity::error && std::find(rules.begin(), rules.end(), name) == rules.end())
+            rules.push_back(name);
+    }
+    return rules;
 }
 
 bool confirmed(const std::string& guest) {
@@ -331,8 +350,10 @@ class Migrate {
         return exit_of(last_);
     }
 
-    int refuse(Screen& screen, const Way& way, const std::string& mode, std::string reason) {
+    int refuse(Screen& screen, const Way& way, const std::string& mode, std::string reason,
+               std::vector<std::string> rules = {}) {
         MoveResult result;
+        result.rules = std::move(rules);
         result.outcome = MoveOutcome::not_moved;
         result.reason = std::move(reason);
         result.host = "this host";
@@ -388,6 +409,8 @@ class Migrate {
             result.to_do.push_back(fmt::format("vfioapctl migrate --recover {}", guest.name));
             return end(screen, way, {std::move(result), "detached"});
         }
+        if (!way.mdev)
+            return refuse(screen, way, "native", "it has no vfio-ap device; move it with virsh migrate");
         const auto source_at = parse_host_location(common_.source, root_);
         const auto destination_at = parse_host_location(common_.destination, root_);
         const Host source{source_at};
@@ -397,8 +420,8 @@ class Migrate {
         if (options_.native) wanted = Mode::native;
         const auto report = check_between(guest, source, destination,
                                           {wanted, parse_profile(common_.profile).value(), false});
-        const bool native = report.mode == Mode::native || !way.mdev;
-        const std::string mode{way.mdev ? to_text(report.mode) : "native"};
+        const bool native = report.mode == Mode::native;
+        const std::string mode{to_text(report.mode)};
         screen.line(fmt::format("{}: from {} to {}, {}", guest.name, report.source.name,
                                 report.destination.name, mode));
         if (report.verdict != Verdict::compatible) {
@@ -407,7 +430,8 @@ class Migrate {
             return refuse(
                 screen, way, mode,
                 fmt::format("the check says {}; what the destination needs: vfioapctl plan {} -d {}",
-                            to_text(report.verdict), guest.name, common_.destination));
+                            to_text(report.verdict), guest.name, common_.destination),
+                broken_rules(report));
         }
         const auto warnings = report.count(Severity::warning);
         screen.line(fmt::format(
@@ -430,20 +454,28 @@ class Migrate {
                                  "its device has to be detached for the move; say --detached if that may be"};
             if (!confirmed(guest.name)) return refuse(screen, way, mode, "it was not wanted");
         }
-        return carry_out(screen, way, native, mode, source, destination_at);
+        return carry_out(screen, way, mode, {guest, report.mode, source_at, destination_at});
     }
 
-    int carry_out(Screen& screen, const Way& way, bool native, const std::string& mode, const Host& source,
-                  const HostLocation& destination_at) {
+    /// What was judged.
+    struct Judged {
+        Guest guest;
+        Mode mode;
+        HostLocation source;
+        HostLocation destination;
+    };
+
+    int carry_out(Screen& screen, const Way& way, const std::string& mode, const Judged& judged) {
+        const bool native = judged.mode == Mode::native;
+        const auto& mdev = *way.mdev;
         const auto lock = journal_.lock(way.guest_uuid);
         const SignalsHeld held;
-        const auto mdev = way.mdev.value_or(way.guest_uuid);
         LibvirtHost here{libvirt_, way.source_uri, false, way.guest_uuid, mdev};
         const auto now = here.look();
         if (now.state != GuestLook::State::running)
             return refuse(screen, way, mode, "it does not run; virsh migrate --offline moves its definition");
         if (now.busy) return refuse(screen, way, mode, "libvirt is busy with it");
-        if (way.mdev && !now.has_device)
+        if (!now.has_device)
             return refuse(screen, way, mode,
                           "its device is not attached; attach it, or move it with virsh migrate");
         std::optional<LibvirtHost> there;
@@ -456,49 +488,56 @@ class Migrate {
         }
         if (before.state != GuestLook::State::absent)
             return refuse(screen, way, mode, "a guest with its UUID runs at the destination");
-        std::optional<DomainState> had;
-        if (way.mdev) had = state_of(*source.read_for(mdev, {}), mdev);
-        MoveOrder order{{way.guest,
-                         way.guest_uuid,
-                         mdev,
-                         way.source_uri,
-                         way.destination_uri,
-                         way.source,
-                         way.destination,
-                         had ? state_metadata(*had) : std::string{},
-                         now.persistent,
-                         options_.migrate.persistent && !before.persistent,
-                         {}},
-                        {},
-                        std::chrono::seconds{options_.detach_timeout},
-                        options_.migrate,
-                        native};
-        if (had) {
-            auto marked = *had;
-            marked.detached = true;
-            order.marked_state = state_metadata(marked);
+        const auto session = native ? open_session(mdev) : std::optional<ServiceClient>{};
+        const auto source = Host{judged.source}.read_for(mdev, {});
+        const auto had = state_of(*source, mdev);
+        std::optional<DriftWatch> watch;
+        try {
+            // A device that is away for the move keeps nothing at the source.
+            watch.emplace(judged.destination, native ? std::optional{judged.source} : std::nullopt,
+                          JudgedMove{judged.guest, describe_source(judged.guest, *source), had, judged.mode,
+                                     parse_profile(common_.profile).value()});
+        } catch (const Error& error) {
+            return refuse(screen, way, mode, error.what());
         }
-        const auto drift = native && way.mdev ? watch_drift(*way.mdev) : std::optional<ServiceClient>{};
+        screen.set_watch(&*watch);
+        auto marked = had;
+        marked.detached = true;
+        const MoveOrder order{{way.guest,
+                               way.guest_uuid,
+                               mdev,
+                               way.source_uri,
+                               way.destination_uri,
+                               way.source,
+                               way.destination,
+                               state_metadata(had),
+                               now.persistent,
+                               options_.migrate.persistent && !before.persistent,
+                               {}},
+                              state_metadata(marked),
+                              std::chrono::seconds{options_.detach_timeout},
+                              options_.migrate,
+                              native};
         auto result = move_detached(here, *there, journal_, order, screen);
-        if (result.outcome == MoveOutcome::moved && had) {
-            if (const auto differs = difference(*had, destination_at, mdev)) {
+        screen.set_watch(nullptr);
+        if (result.outcome == MoveOutcome::moved) {
+            if (const auto differs = difference_at(judged.destination, had)) {
                 result.outcome = MoveOutcome::needs_person;
                 result.to_do.push_back(
                     fmt::format("on {}: {}; compare with: vfioapctl status", result.host, *differs));
             } else {
-                screen.line(fmt::format("  verify   {} queue{}, {} control domain{}, as before",
-                                        had->configuration.queues.size(),
-                                        had->configuration.queues.size() == 1 ? "" : "s",
-                                        had->configuration.control_domains.count(),
-                                        had->configuration.control_domains.count() == 1 ? "" : "s"));
+                const auto queues = had.configuration.queues.size();
+                const auto domains = had.configuration.control_domains.count();
+                screen.line(fmt::format("  verify   {} queue{}, {} control domain{}, as before", queues,
+                                        queues == 1 ? "" : "s", domains, domains == 1 ? "" : "s"));
             }
         }
         return end(screen, way, {std::move(result), mode});
     }
 
-    /// The service of this host aborts the job when what moves is not what was judged. Without one nobody
-    /// does.
-    static std::optional<ServiceClient> watch_drift(const Uuid& mdev) {
+    /// The service of this host aborts the job at once when what moves is not what was judged.
+    /// Without one it takes DriftWatch a second.
+    static std::optional<ServiceClient> open_session(const Uuid& mdev) {
         try {
             auto service = ServiceClient::local();
             service.open_migration(mdev, "source", true);

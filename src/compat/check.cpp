@@ -705,10 +705,7 @@ class Check {
         bool incompatible = false;
         for (const auto& finding : findings()) {
             if (finding.severity != Severity::error) continue;
-            const bool unknown = finding.rule == RuleId::host_unreadable ||
-                                 finding.rule == RuleId::config_truncated ||
-                                 finding.rule == RuleId::guest_state_missing;
-            (unknown ? undetermined : incompatible) = true;
+            (leaves_undetermined(finding.rule) ? undetermined : incompatible) = true;
         }
         report_.verdict = incompatible   ? Verdict::incompatible
                           : undetermined ? Verdict::undetermined
@@ -729,6 +726,11 @@ class Check {
 };
 
 }  // namespace
+
+bool leaves_undetermined(RuleId rule) {
+    return rule == RuleId::host_unreadable || rule == RuleId::config_truncated ||
+           rule == RuleId::guest_state_missing;
+}
 
 Report check(const Guest& guest, const Source& source, const Inventory& destination,
              const CheckOptions& options) {

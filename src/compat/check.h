@@ -58,6 +58,9 @@ struct CheckOptions {
 /// gives it.
 Source describe_source(const Guest& guest, const Inventory& inventory);
 
+/// True: an error of this rule says that something is not known, not that something is wrong.
+bool leaves_undetermined(RuleId rule);
+
 /// Judges the move. `destination` must hold the source's queues and those assigned to the guest's mdev there.
 /// Every reason is found, none hides another; rules: Documentation/arch/s390/vfio-ap.rst, chapter on live
 /// guest migration, as the patch series s390/vfio-ap "Add live guest migration support" has it (v1–v4 and

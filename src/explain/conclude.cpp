@@ -116,10 +116,12 @@ class Conclusion {
         out_.destination_host =
             attempt_.destination_host.empty() ? context_.destination : attempt_.destination_host;
         out_.evidence = attempt_.evidence;
-        out_.outcome = attempt_.failed || attempt_.kernel_seen ? Outcome::failed
-                       : attempt_.refused                      ? Outcome::refused
-                       : attempt_.completed                    ? Outcome::completed
-                                                               : Outcome::unknown;
+        // A source that refuses leaves a destination behind that fails for want of a guest.
+        out_.outcome = attempt_.kernel_seen || attempt_.error != 0 ? Outcome::failed
+                       : attempt_.refused                          ? Outcome::refused
+                       : attempt_.failed                           ? Outcome::failed
+                       : attempt_.completed                        ? Outcome::completed
+                                                                   : Outcome::unknown;
         add_drafts();
         add_headlines();
         if (out_.causes.empty()) add_candidates();

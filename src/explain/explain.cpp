@@ -111,6 +111,9 @@ class Explainer::State {
         std::string guest;         // of the QEMU log that is being read
         std::optional<Uuid> mdev;  // of that
         bool incoming = false;
+        std::size_t broken_at = 0;       // line that says that the stream broke off; 0: none
+        std::size_t report_due = 0;      // line that may begin the report of the hook of an attempt
+        std::size_t report_attempt = 0;  // that one
         std::optional<HookReport> hook;  // that is being read
         std::size_t hook_attempt = 0;
         Evidence hook_evidence;
@@ -193,8 +196,15 @@ class Explainer::State {
             news = news || match.message->kind != MessageKind::context;
         }
         if (!news) return;
-        const auto number = choose(unit);
+        // libvirtd logs a refusal several times, and the report behind it has no time of its own.
+        const bool follows = head != unit.matches.end() && unit.evidence.line == log_.report_due;
+        const auto number = follows ? log_.report_attempt : choose(unit);
         if (number == log_.attempts.size()) return;
+        if (std::any_of(unit.matches.begin(), unit.matches.end(),
+                        [](const MessageMatch& match) { return match.message->id == "hook-failed"; })) {
+            log_.report_due = unit.evidence.line + 1;
+            log_.report_attempt = number;
+        }
         apply(unit, log_.attempts[number]);
         if (head != unit.matches.end()) {
             log_.hook.emplace(text.substr(head->begin));
@@ -216,6 +226,8 @@ class Explainer::State {
             if (unit.matches.size() == 1) log_.mdev = match.mdev;
         } else if (record.id == "incoming") {
             log_.incoming = true;
+        } else if (record.id == "no-stream" || record.id == "stream-broken") {
+            log_.broken_at = unit.evidence.line;
         }
         if (match.mdev && !unit.mdev) unit.mdev = match.mdev;
         if (record.kind == MessageKind::context) return;
@@ -225,7 +237,9 @@ class Explainer::State {
         }
         if (record.source == LogSource::hook) unit.guest = printable(match.text);
         unit.terminal = unit.terminal || is_terminal(record.kind);
-        if (record.id == "load-failed" && unit.error == 0) unit.error = errno_of(match.text);
+        // The errno then is QEMU's, for want of a whole stream: no driver has said it.
+        const bool broken = log_.broken_at != 0 && unit.evidence.line - log_.broken_at <= 1;
+        if (record.id == "load-failed" && unit.error == 0 && !broken) unit.error = errno_of(match.text);
         if (record.id == "vmstate-failed") unit.error = static_cast<int>(number_of(match.y, 10));
     }
 

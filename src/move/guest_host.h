@@ -68,9 +68,9 @@ class GuestHost {
     virtual void detach() = 0;
     virtual void attach() = 0;
     /// Live, from here to `destination`. `tell` is called now and then, and ends the migration by returning
-    /// false. Returns when the guest is there.
+    /// why. Returns when the guest is there.
     virtual void migrate(GuestHost& destination, const MigrateOptions& options,
-                         const std::function<bool(const MigrateProgress&)>& tell) = 0;
+                         const std::function<std::string(const MigrateProgress&)>& tell) = 0;
 };
 
 }  // namespace vfioap

@@ -221,7 +221,7 @@ MigrateProgress LibvirtHost::progress_of(virDomainPtr domain) const {
 }
 
 void LibvirtHost::migrate(GuestHost& destination, const MigrateOptions& options,
-                          const std::function<bool(const MigrateProgress&)>& tell) {
+                          const std::function<std::string(const MigrateProgress&)>& tell) {
     auto& there = dynamic_cast<LibvirtHost&>(destination);
     const auto found = domain();
     if (!found) fail("cannot find the guest");
@@ -268,7 +268,7 @@ void LibvirtHost::migrate(GuestHost& destination, const MigrateOptions& options,
         // libvirtd itself may wait for a host that is gone until TCP gives up.
         if (ended.empty() && libvirt_.is_alive(there_connection) != 1)
             ended = fmt::format("{} does not answer any more", there.name_);
-        if (ended.empty() && !tell(progress)) ended = "it was interrupted";
+        if (ended.empty()) ended = tell(progress);
         // A job that is not there yet cannot be aborted: it is tried again.
         if (!ended.empty()) static_cast<void>(libvirt_.abort_job(found.get()));
         lock.lock();

@@ -30,7 +30,7 @@ class LibvirtHost final : public GuestHost {
     void detach() override;
     void attach() override;
     void migrate(GuestHost& destination, const MigrateOptions& options,
-                 const std::function<bool(const MigrateProgress&)>& tell) override;
+                 const std::function<std::string(const MigrateProgress&)>& tell) override;
 
     /// The domain as it runs, or is defined.
     [[nodiscard]] std::string domain_xml();

@@ -22,6 +22,10 @@ constexpr auto job_patience = 1h;
 /// The service of the destination writes the state anew; where none runs, this has to.
 constexpr auto service_patience = 5s;
 constexpr int attach_tries = 3;
+/// A guest that was asked for its device has mostly given it by then.
+constexpr auto release_patience = 10s;
+/// For the question whether it was drift that has ended a migration.
+constexpr auto drift_patience = 5s;
 
 using State = GuestLook::State;
 
@@ -56,6 +60,7 @@ class Mover {
             // Nothing has been done yet.
             result.outcome = MoveOutcome::not_moved;
             result.reason = error.what();
+            result.rules = std::move(result_.rules);
             result.host = source_.name();
             result.has_device = true;
             return result;
@@ -69,12 +74,26 @@ class Mover {
             }
             source_.migrate(destination_, order.migrate, [this](const MigrateProgress& progress) {
                 watcher_.progresses(progress);
-                return !watcher_.interrupted();
+                return reason_to_end(0ms);
             });
             if (!order.keeps_device) begin(MoveStep::attach);
         } catch (const Error& error) {
             reason_ = error.what();
+            // Somebody else may have seen it first: a service that aborts the job does not say to us why.
+            if (const auto seen = reason_to_end(drift_patience); reason_.find(seen) == std::string::npos)
+                reason_ += "; " + seen;
             watcher_.notes(reason_);
+        }
+        return settle();
+    }
+
+    /// After the death of a mover, which may just have asked the guest for its device.
+    MoveResult recover() {
+        const auto start = watcher_.clock();
+        while (record_.step == to_text(MoveStep::detach) && watcher_.clock() - start < release_patience) {
+            const auto now = look(source_);
+            if (!has_process(now) || !now->has_device) break;
+            watcher_.pause(between_looks);
         }
         return settle();
     }
@@ -111,7 +130,10 @@ class Mover {
         }
         if (result_.to_do.empty()) {
             result_.outcome = at == &destination_ ? MoveOutcome::moved : MoveOutcome::not_moved;
-            if (at == &destination_) result_.reason.clear();
+            if (at == &destination_) {
+                result_.reason.clear();
+                result_.rules.clear();
+            }
             try {
                 journal_.remove(record_.guest_uuid);
             } catch (const Error& error) {
@@ -123,8 +145,19 @@ class Mover {
     }
 
   private:
+    /// Empty: there is none.
+    std::string reason_to_end(std::chrono::milliseconds most) {
+        if (watcher_.interrupted()) return "it was interrupted";
+        const auto drift = watcher_.drift(most);
+        if (!drift) return {};
+        result_.rules = {std::string{drift->rule}};
+        return fmt::format("what was judged has changed: {}: {}", drift->rule, drift->detail);
+    }
+
     void begin(MoveStep step) {
-        if (step < MoveStep::attach && watcher_.interrupted()) throw Error{"it was interrupted"};
+        if (step < MoveStep::attach) {
+            if (const auto reason = reason_to_end(0ms); !reason.empty()) throw Error{reason};
+        }
         record_.step = to_text(step);
         journal_.write(record_);
         watcher_.begins(step);
@@ -235,7 +268,7 @@ class Mover {
         try {
             destination_.migrate(source_, options, [this](const MigrateProgress& progress) {
                 watcher_.progresses(progress);
-                return true;
+                return std::string{};
             });
         } catch (const Error& error) {
             watcher_.notes(fmt::format("it cannot be brought back: {}", error.what()));
@@ -312,7 +345,7 @@ MoveResult move_detached(GuestHost& source, GuestHost& destination, const MoveJo
 
 MoveResult recover_move(GuestHost& source, GuestHost& destination, const MoveJournal& journal,
                         const MoveRecord& record, MoveWatcher& watcher) {
-    return Mover{source, destination, journal, record, watcher}.settle();
+    return Mover{source, destination, journal, record, watcher}.recover();
 }
 
 }  // namespace vfioap

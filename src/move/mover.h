@@ -7,10 +7,12 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "move/drift.h"
 #include "move/guest_host.h"
 #include "move/move_journal.h"
 
@@ -44,6 +46,9 @@ class MoveWatcher {
     virtual void notes(const std::string& line) = 0;
     /// Somebody wants it to end; asked now and then.
     [[nodiscard]] virtual bool interrupted() = 0;
+    /// Why the guest may not go there any more, since the hosts have changed; asked as often. `most`: so long
+    /// it may take to look.
+    [[nodiscard]] virtual std::optional<Drift> drift(std::chrono::milliseconds most) = 0;
     /// Lets time pass.
     virtual void pause(std::chrono::milliseconds time) = 0;
     /// The time that has passed, from any beginning.
@@ -62,6 +67,7 @@ std::string_view to_text(MoveOutcome outcome);
 struct MoveResult {
     MoveOutcome outcome = MoveOutcome::needs_person;
     std::string reason;              ///< why it did not move; empty: it did
+    std::vector<std::string> rules;  ///< that stand in its way, by id; empty: it is not one of these
     std::string host;                ///< where the guest is, by name; empty: not known
     bool has_device = false;         ///< its device is attached there
     std::vector<std::string> to_do;  ///< for a person, in order

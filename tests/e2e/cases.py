@@ -6,6 +6,8 @@ from guest import Guest
 from node import Failed, Pair
 
 TESTS = {}
+# How failures that a test made have ended: rows of a table, without its head.
+ENDS = []
 
 
 class Test:
@@ -26,6 +28,13 @@ def test(name, expected_failure=None):
 def check(condition, what):
     if not condition:
         raise Failed(str(what)[:2000])
+
+
+def table_of_ends():
+    """What there is of it, aligned; nothing where no test made any."""
+    rows = [("FAILURE", "THE GUEST RUNS AT", "DEVICE", "EXIT CODES"), *ENDS] if ENDS else []
+    widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
 
 
 class Case:

@@ -44,6 +44,14 @@ def make_writable(directory, name):
     overlay(f"/{name}", f"/{name}", upper=upper, work=work)
 
 
+def mount_fakesys(directory):
+    """The fake tree answers to writes as the kernel does, where the program for it is there."""
+    program = directory / "fakesys"
+    if program.exists():
+        subprocess.run([program, directory / "host.json", directory / "sys"], check=True)
+        (directory / "run/e2e/fakesys").symlink_to(directory / "sys/.fakesys")
+
+
 def make_sysfs(directory):
     fake, places = directory / "sys", directory / "places"
     there = [name for name in SYSFS if (fake / name).is_dir()]
@@ -106,6 +114,7 @@ def main(directory, name, wrapper, emulator):
     directory = pathlib.Path(directory)
     mount("-t", "proc", "proc", "/proc")
     make_dev(directory)
+    mount_fakesys(directory)
     make_sysfs(directory)
     make_files(directory)
     make_emulator(wrapper, emulator)

@@ -235,7 +235,8 @@ class Bus:
 
 class Node:
     def __init__(self, name, directory, programs, images, snapshot="lpar-a"):
-        """programs: the directory of a build. snapshot: one of tests/data/hosts, which says what the host has."""
+        """programs: the directory of a build. snapshot: one of tests/data/hosts, which says what the host has; or a
+        host as such, whose sysfs then answers to writes, and is seen by the node alone."""
         self.name, self.programs, self.images = name, pathlib.Path(programs), images
         self.directory = pathlib.Path(directory, name)
         self.run_directory = self.directory / "run"
@@ -250,10 +251,16 @@ class Node:
         for name in ("run/dbus", "run/lock", "run/e2e/device", "run/libvirt", "actions", "etc-libvirt", "etc-vfioap",
                      "var-lib-vfioap"):
             (self.directory / name).mkdir(parents=True)
-        subprocess.run([self.programs / "vfioapctl", "materialize", SOURCE / f"tests/data/hosts/{snapshot}.json",
-                        self.directory / "sys"], check=True)
-        self.sysfs = Sysfs(self.directory / "sys", self.programs / "vfioapctl")
-        self.sysfs.release()
+        if isinstance(snapshot, dict):
+            (self.directory / "host.json").write_text(json.dumps(snapshot))
+            (self.directory / "sys").mkdir()
+            (self.directory / "fakesys").symlink_to(self.programs / "fakesys")
+            self.sysfs = None
+        else:
+            subprocess.run([self.programs / "vfioapctl", "materialize", SOURCE / f"tests/data/hosts/{snapshot}.json",
+                            self.directory / "sys"], check=True)
+            self.sysfs = Sysfs(self.directory / "sys", self.programs / "vfioapctl")
+            self.sysfs.release()
         shutil.copy(SOURCE / "dbus/org.vfioap1.policy", self.directory / "actions")
         libvirt = self.directory / "etc-libvirt"
         (libvirt / "libvirtd.conf").write_text(LIBVIRTD_CONFIG.format(uuid=uuid.uuid4()))
@@ -386,6 +393,22 @@ class Node:
     def configure(self, text):
         """/etc/vfioap/vfioap.conf; the service reads it at SIGHUP."""
         (self.directory / "etc-vfioap/vfioap.conf").write_text(text)
+
+    def reach(self, other):
+        """The environment in which programs here find the bus of that node behind ssh, as systemd's bridge would show
+        it; None: there is no such bridge."""
+        bridge = shutil.which("systemd-stdio-bridge")
+        if not bridge:
+            return None
+        directory = self.run_directory / "e2e/ssh"
+        directory.mkdir(exist_ok=True)
+        # The path itself may be longer than an address of a socket can be.
+        (directory / "bus").unlink(missing_ok=True)
+        (directory / "bus").symlink_to(other.run_directory / "dbus")
+        ssh = directory / "ssh"
+        ssh.write_text(f"#!/bin/sh\nexec {bridge} --bus-path=unix:path=/run/e2e/ssh/bus/system_bus_socket\n")
+        ssh.chmod(0o755)
+        return {"PATH": f"/run/e2e/ssh:{self.environment()['PATH']}"}
 
     def set_network(self, up):
         self.run("ip", "link", "set", "eth0", "up" if up else "down")

@@ -166,7 +166,8 @@ def main():
     if reason and "python3-" in reason:
         print(f"skipped: {reason}")
         return 77
-    from cases import TESTS
+    from cases import TESTS, table_of_ends
+    import explain_tests  # noqa: F401
     import hook_tests  # noqa: F401
     import move_tests  # noqa: F401
     import state_tests  # noqa: F401
@@ -212,6 +213,8 @@ def main():
             shutil.rmtree(directory, ignore_errors=True)
     if options.junit:
         write_junit(options.junit, results)
+    for line in table_of_ends():
+        print(line)
     failed = sum(result.state == "FAILED" for result in results)
     skipped = sum(result.state == "skipped" for result in results)
     print(f"{len(results) - failed - skipped} passed, {failed} failed, {skipped} skipped")

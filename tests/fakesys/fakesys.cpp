@@ -282,6 +282,8 @@ class FakeSys {
             fs::permissions(file, fs::perms::owner_write);
         };
         if (!fs::is_directory(backing("bus/ap"))) return;
+        // There before the first mdev is.
+        if (fs::is_directory(backing("bus/mdev"))) fs::create_directories(backing("kernel/iommu_groups"));
         add(backing("bus/ap/drivers_probe"));
         if (!fs::is_directory(backing("bus/ap/drivers"))) return;
         for (const auto& driver : fs::directory_iterator{backing("bus/ap/drivers")}) {

@@ -21,7 +21,7 @@ for file in bin/vfioap-check bin/vfioapctl \
     share/dbus-1/interfaces/org.vfioap1.{Manager,Mdev,Migration}.xml share/polkit-1/actions/org.vfioap1.policy \
     lib/systemd/system/vfioapd.service \
     share/bash-completion/completions/vfioap-check share/bash-completion/completions/vfioapctl \
-    share/vfioap/vfioap-{report,snapshot,status,stream}.schema.json share/vfioap/vfioap-domain.rng \
+    share/vfioap/vfioap-{explanation,moves,plan,report,snapshot,status,stream}.schema.json share/vfioap/vfioap-domain.rng \
     share/doc/vfioap/README.md share/doc/vfioap/LICENSE; do
     [[ -s $prefix/$file ]] || { echo "$file is missing"; failed=1; }
 done

@@ -45,12 +45,17 @@ struct World {
     int fault_at = -1;
     Fault fault = Fault::none;
     bool never_detaches = false;
-    std::vector<int> refuses_device;  // hosts
+    std::optional<std::chrono::milliseconds> detaches_at;  // by `now`
+    std::vector<int> refuses_device;                       // hosts
     bool refuses_way_back = false;
+    bool can_migrate_device = false;
+    bool drifts = false;           // while the guest migrates
+    bool aborted = false;          // the service of the source does it first
     std::vector<int> unreachable;  // hosts
     std::string called;            // the call that failed
     // What was seen.
     bool interrupted = false;
+    std::optional<Drift> drift;
     std::chrono::milliseconds now{0};
     std::vector<std::string> notes;
 };
@@ -104,12 +109,15 @@ class FakeHost final : public GuestHost {
         });
     }
     void migrate(GuestHost& destination, const MigrateOptions& /*options*/,
-                 const std::function<bool(const MigrateProgress&)>& tell) override {
+                 const std::function<std::string(const MigrateProgress&)>& tell) override {
         call("migrate", [&] {
             here();
-            if (world_.has_device) throw Error{"non-migratable device: /1/vfio-ap"};
+            if (world_.has_device && !world_.can_migrate_device)
+                throw Error{"non-migratable device: /1/vfio-ap"};
             if (number_ == 1 && world_.refuses_way_back) throw Error{"connection refused"};
-            if (!tell({1, 2, 3, 4, 5})) throw Error{"it was interrupted"};
+            if (world_.drifts) world_.drift = Drift{"queue.missing", "host-b: 1 queue does not exist"};
+            if (world_.aborted) throw Error{"operation aborted"};
+            if (const auto reason = tell({1, 2, 3, 4, 5}); !reason.empty()) throw Error{reason};
             world_.runs_on = dynamic_cast<FakeHost&>(destination).number_;
         });
     }
@@ -141,7 +149,16 @@ class Watcher final : public MoveWatcher {
     void progresses(const MigrateProgress& /*progress*/) override {}
     void notes(const std::string& line) override { world_.notes.push_back(line); }
     [[nodiscard]] bool interrupted() override { return world_.interrupted; }
-    void pause(std::chrono::milliseconds time) override { world_.now += time; }
+    [[nodiscard]] std::optional<Drift> drift(std::chrono::milliseconds /*most*/) override {
+        return world_.drift;
+    }
+    void pause(std::chrono::milliseconds time) override {
+        world_.now += time;
+        if (world_.detaches_at && world_.now >= *world_.detaches_at) {
+            world_.has_device = false;
+            world_.detaches_at.reset();
+        }
+    }
     [[nodiscard]] std::chrono::milliseconds clock() override { return world_.now; }
     [[nodiscard]] std::string state_at_destination() override { return state("b", false); }
 
@@ -272,6 +289,22 @@ TEST_F(MoverTest, gives_up_where_the_guest_keeps_its_device) {
     EXPECT_FALSE(journal_is_there());
 }
 
+TEST_F(MoverTest, recovers_what_a_guest_releases_after_the_death_of_the_mover) {
+    World world;
+    world.detaches_at = 4s;
+    FakeHost a{world, 0};
+    FakeHost b{world, 1};
+    Watcher watcher{world};
+    auto record = order().record;
+    record.step = to_text(MoveStep::detach);
+    journal.write(record);
+    const auto result = recover_move(a, b, journal, record, watcher);
+    EXPECT_EQ(result.outcome, MoveOutcome::not_moved);
+    EXPECT_FALSE(world.detaches_at) << "it has not waited";
+    EXPECT_TRUE(world.has_device);
+    EXPECT_FALSE(journal_is_there());
+}
+
 TEST_F(MoverTest, brings_the_guest_back_where_its_device_is_refused) {
     World world;
     world.refuses_device = {1};
@@ -312,6 +345,59 @@ TEST_F(MoverTest, ends_in_good_order_when_interrupted) {
     EXPECT_THAT(ended.result->reason, HasSubstr("interrupted"));
     EXPECT_EQ(world.runs_on, 0);
     EXPECT_TRUE(world.has_device);
+}
+
+TEST_F(MoverTest, ends_a_migration_when_the_hosts_drift_apart) {
+    for (const bool native : {false, true}) {
+        for (const bool aborted : {false, true}) {
+            SCOPED_TRACE(fmt::format("native {}, aborted by a service {}", native, aborted));
+            World world;
+            world.can_migrate_device = native;
+            world.drifts = true;
+            world.aborted = aborted;
+            FakeHost a{world, 0};
+            FakeHost b{world, 1};
+            Watcher watcher{world};
+            auto wanted = order();
+            wanted.keeps_device = native;
+            const auto result = move_detached(a, b, journal, wanted, watcher);
+            EXPECT_EQ(result.outcome, MoveOutcome::not_moved);
+            EXPECT_EQ(result.host, "host-a");
+            EXPECT_EQ(result.rules, std::vector<std::string>{"queue.missing"});
+            EXPECT_THAT(result.reason, HasSubstr("queue.missing: host-b: 1 queue does not exist"));
+            EXPECT_EQ(result.reason.find("operation aborted") != std::string::npos, aborted);
+            EXPECT_EQ(world.runs_on, 0);
+            EXPECT_TRUE(world.has_device);
+            EXPECT_EQ(world.state, state("a", false));
+            EXPECT_FALSE(journal_is_there());
+        }
+    }
+}
+
+TEST_F(MoverTest, does_not_begin_when_the_hosts_have_drifted_apart) {
+    World world;
+    world.drift = Drift{"queue.missing", "host-b: 1 queue does not exist"};
+    const auto ended = move(world);
+    EXPECT_EQ(ended.result->outcome, MoveOutcome::not_moved);
+    EXPECT_EQ(ended.result->rules, std::vector<std::string>{"queue.missing"});
+    EXPECT_EQ(world.calls, 0);
+    EXPECT_FALSE(journal_is_there());
+}
+
+TEST_F(MoverTest, does_not_mind_what_drifts_once_the_guest_is_there) {
+    World world;
+    world.refuses_device = {1};
+    world.refuses_way_back = true;
+    const auto stuck = move(world);
+    ASSERT_EQ(stuck.result->outcome, MoveOutcome::needs_person);
+    world.refuses_device.clear();
+    world.drift = Drift{"queue.missing", "host-b: 1 queue does not exist"};
+    FakeHost a{world, 0};
+    FakeHost b{world, 1};
+    Watcher watcher{world};
+    const auto result = recover_move(a, b, journal, *journal.read(guest_uuid), watcher);
+    EXPECT_EQ(result.outcome, MoveOutcome::moved);
+    EXPECT_THAT(result.rules, IsEmpty());
 }
 
 TEST_F(MoverTest, does_not_guess_where_a_guest_is) {
