@@ -45,15 +45,13 @@ Plan plan_between(const Guest& guest, const Host& source, const Host& destinatio
         to.location = destination.identity().location;
         return make_plan(guest, from, to, options);
     }
-    const auto& mdev = guest.mdevs.front();
-    const auto from = describe_source(guest, *source.read_for(mdev, {}));
-    const auto first = destination.read_for(mdev, apqns_of(from.configuration));
-    if (first->complete) return make_plan(guest, from, *first, options);
-    // Whether a guest uses the mdevs that have the guest's queues is asked of each: it costs locks.
-    auto there = *first;
-    for (const auto& rival : rivals_of(guest, from, there))
-        add_queues(there, *destination.read_for(rival, {}));
-    return make_plan(guest, from, there, options);
+    const auto from = describe_source(guest, *source.read_for(guest.mdevs.front(), {}));
+    return make_plan(
+        guest, from,
+        [&](const Uuid& mdev, const std::vector<Apqn>& queues) {
+            return *destination.read_for(mdev, queues);
+        },
+        options);
 }
 
 int show_plan(const CommonOptions& common, const Options& options) {
