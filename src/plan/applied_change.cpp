@@ -277,6 +277,9 @@ std::vector<AppliedChange> changes_of(const PlanStep& step, const Inventory& now
         case PlanStep::Kind::release: {
             const auto* const owner = now.find_mdev(*step.mdev);
             if (owner == nullptr) throw Error{mdev_text(*step.mdev) + " is gone"};
+            if (std::none_of(step.queues.begin(), step.queues.end(),
+                             [owner](Apqn apqn) { return owner->assigned(apqn); }))
+                break;
             if (is_in_use(now, *owner) != false)
                 throw Error{mdev_text(*step.mdev) + " is used by a guest now; nothing is taken from it"};
             add_contents(owner->contents() - to_take_from(*owner, step.queues));

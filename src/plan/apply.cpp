@@ -151,7 +151,7 @@ class Applier::Work {
                 report_.remaining.push_back(
                     {fmt::format("at {}: {}", plan.report.source.name, step.what), commands_of(step)});
             } else {
-                report_.steps.push_back({to_text(step.kind), rule(step.rule).name, step.what, {}});
+                report_.steps.push_back({to_text(step.kind), rule(step.rule).name, step.what});
             }
         }
     }

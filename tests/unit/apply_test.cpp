@@ -224,6 +224,9 @@ TEST_F(Apply, undoes_everything_where_one_write_fails) {
             }
             EXPECT_EQ(report.state, ApplyState::undone) << all_of(report);
             EXPECT_THAT(report.reason, HasSubstr("Input/output error"));
+            const auto& first = report.steps.front();
+            EXPECT_EQ(first.outcome, fault == 1 ? ApplyReport::Step::Outcome::failed : first.outcome);
+            EXPECT_NE(report.steps.back().outcome, ApplyReport::Step::Outcome::done);
             EXPECT_EQ(test::differences(before, model.inventory), "");
             EXPECT_FALSE(has_record());
             EXPECT_FALSE(std::filesystem::exists(options.lock));
