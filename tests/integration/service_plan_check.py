@@ -273,6 +273,74 @@ def check_polkit(programs, fakesys):
         del name
 
 
+def check_commands(programs, fakesys):
+    """vfioapctl plan --apply and unplan, by the system bus."""
+    with destination(programs, fakesys, system=True) as there:
+        name = dbus.service.BusName("org.freedesktop.PolicyKit1", there.bus.bus)
+        authority = Authority(there.bus.bus)
+
+        def control(*arguments, guest=programs.guest):
+            child = there.bus.start(programs.control, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE, text=True)
+            child.stdin.write(guest)
+            child.stdin.close()
+            there.bus.wait(lambda: child.poll() is not None)
+            return child.returncode, child.stdout.read(), child.stderr.read()
+        apply = ("plan", "--apply", "--mode", "detached", "-s", programs.hosts / "lpar-a.json", "-d", there.host.root)
+        undo = ("unplan", "-d", there.host.root)
+        code, out, err = control(*apply, "-")
+        expect(code == 2 and not out and "polkit refused" in err, (code, out, err))
+        authority.allowed = {"org.vfioap1.manage"}
+        authority.asked.clear()
+        code, out, err = control(*apply, "-")
+        expect((code, err) == (0, "") and out.startswith("DONE: guest1 can come to lpar-b\n"), (code, out, err))
+        expect(out.count("\n  done ") == 5 and "not kept for the next boot" in out, out)
+        expect([asked[3] for asked in authority.asked] == [1], f"whether a password may be asked for: {authority.asked}")
+        expect(there.judge() == 0, "not ready afterwards")
+        code, out, err = control(*apply, "-")
+        expect((code, out) == (0, "NOTHING TO DO: lpar-b has all that guest1 needs\n"), (code, out, err))
+        there.host.control(f"in-use {MDEV}")
+        code, out, err = control(*undo, "guest1")
+        expect(code == 1 and out.startswith("REFUSED: nothing was changed") and "a guest" in out, (code, out, err))
+        there.host.control(f"free {MDEV}")
+        code, out, err = control(*undo, "--format", "json", "-")
+        expect(code == 0 and json.loads(out)["state"] == "undone", (code, out, err))
+        there.expect_as_before("unplan")
+        code, out, err = control(*undo, MDEV)
+        expect(code == 1 and not out and "nothing was applied" in err, (code, out, err))
+        # A step that fails, an undo that fails, a plan that is blocked.
+        there.host.control(f"fail devices/vfio_ap/matrix/{MDEV}/assign_domain EIO write")
+        code, out, err = control(*apply, "-")
+        expect(code == 1 and out.startswith("NOT DONE: lpar-b is as before: ") and "undone   " in out, (code, out, err))
+        there.expect_as_before("not done")
+        there.host.control("fail bus/ap/apmask EBUSY write skip=1 times=1")
+        code, out, err = control(*apply, "-")
+        expect(code == 3 and out.startswith("NEEDS YOU") and "failed   " in out, (code, out, err))
+        there.host.control("clear")
+        code, out, err = control(*undo, "guest1")
+        expect(code == 0 and out.startswith("TAKEN BACK: "), (code, out, err))
+        there.expect_as_before("what failed is taken back later")
+        code, out, err = control(*apply, "--leave-unused", "--format", "json", "-")
+        expect(code == 1 and json.loads(out)["plan"] == "blocked", (code, out, err))
+        # A name is only a name.
+        odd = programs.guest.replace("<name>guest1<", "<name>&lt;a&gt; &amp; 'b\"<")
+        code, out, err = control(*apply, "-", guest=odd)
+        expect(code == 0 and "<a> & 'b\" can come" in out, (code, out, err))
+        code, out, err = control(*undo, "<a> & 'b\"")
+        expect(code == 0, (code, out, err))
+        # What is no place to apply anything.
+        snapshot = programs.hosts / "lpar-b.json"
+        for arguments, word in (((*apply[:-1], snapshot, "-"), "snapshot"), ((*undo[:-1], snapshot, "x"), "snapshot"),
+                                ((*apply, "--script", "-"), "--script"), (("unplan", "x"), "--destination"),
+                                ((*apply[:-1], there.bus.directory, "-"), "serves")):
+            code, out, err = control(*arguments)
+            expect(code == 2 and not out and word in err, (arguments, code, out, err))
+        plain = (programs.source / "xml/examples/guest-without-crypto.xml").read_text()
+        expect(control(*apply, "-", guest=plain)[0] == 2, "a guest without a device")
+        there.expect_as_before("all of it")
+        del name
+
+
 def check_no_state(programs, fakesys):
     with Bus(programs) as bus:
         bus.serve()
@@ -288,7 +356,7 @@ def main(service, control, check, fakesys, source):
         return SKIP
     DBusGMainLoop(set_as_default=True)
     programs = Programs(service, control, check, source)
-    for part in (check_apply, check_failures, check_deaths, check_polkit, check_no_state):
+    for part in (check_apply, check_failures, check_deaths, check_polkit, check_commands, check_no_state):
         try:
             part(programs, fakesys)
         except (AssertionError, TimeoutError, ValueError, dbus.DBusException) as error:
