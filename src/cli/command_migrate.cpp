@@ -500,30 +500,46 @@ class Migrate {
         return {};
     }
 
-    /// Has the destination made ready. Gives why it is not; empty: it is.
-    std::string prepare(Screen& screen, const Preparation& wanted, const Host& source,
-                        const HostLocation& destination) const {
+    struct Prepared {
+        std::string why_not;     ///< empty: the destination is ready
+        bool something = false;  ///< something may be there to take back
+    };
+
+    /// Has the destination made ready.
+    Prepared prepare(Screen& screen, const Preparation& wanted, const Host& source,
+                     const HostLocation& destination) const {
+        Prepared prepared;
         try {
             PlanService service{destination};
+            prepared.something = true;
             const auto report = service.apply(wanted.guest, source, {wanted.options},
                                               [&, last = std::string{}](const ServicePlan& plan) mutable {
                                                   if (plan.step != std::exchange(last, plan.step))
                                                       screen.line("  prepare  " + plan.step);
                                                   return interrupts == 0;
                                               });
+            prepared.something = report.state == "done" || report.state == "failed";
             for (const auto& item : report.left)
                 screen.notes(item.text);
-            if (report.state != "done")
-                return fmt::format("the destination could not be made ready: {}",
-                                   report.reason.empty() ? report.state : report.reason);
-            if (interrupts != 0) return "it was interrupted";
+            if (report.state != "done") {
+                prepared.why_not = fmt::format("the destination could not be made ready: {}",
+                                               report.reason.empty() ? report.state : report.reason);
+                return prepared;
+            }
+            screen.line("  prepare  done");
             const auto again = check_between(wanted.guest, source, Host{destination}, wanted.options);
-            if (again.verdict == Verdict::compatible) return {};
-            return fmt::format("the destination was made ready, but the check says {}",
-                               to_text(again.verdict));
+            if (interrupts != 0) {
+                prepared.why_not = "it was interrupted";
+            } else if (again.verdict != Verdict::compatible) {
+                prepared.why_not = fmt::format("the destination was made ready, but the check says {}",
+                                               to_text(again.verdict));
+            }
+        } catch (const ServiceError& error) {
+            prepared = {error.what(), false};
         } catch (const Error& error) {
-            return error.what();
+            prepared.why_not = error.what();
         }
+        return prepared;
     }
 
     int carry_out(Screen& screen, const Way& way, bool native, const std::string& mode, const Host& source,
@@ -576,13 +592,14 @@ class Migrate {
             order.record.prepared = true;
             order.record.step = "prepare";
             journal_.write(order.record);
-            if (auto reason = prepare(screen, *preparation, source, destination_at); !reason.empty()) {
+            if (auto prepared = prepare(screen, *preparation, source, destination_at);
+                !prepared.why_not.empty()) {
                 MoveResult result;
                 result.outcome = MoveOutcome::not_moved;
-                result.reason = std::move(reason);
+                result.reason = std::move(prepared.why_not);
                 result.host = here.name();
                 result.has_device = true;
-                take_back(screen, way, result);
+                if (prepared.something) take_back(screen, way, result);
                 journal_.remove(way.guest_uuid);
                 return end(screen, way, {std::move(result), mode});
             }

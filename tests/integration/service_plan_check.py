@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -201,8 +202,9 @@ def check_failures(programs, fakesys):
         there.bus.wait(lambda: "lock" in str(there.bus.get(path, "Plan", "Step")))
         there.lock.unlink()
         expect(there.finish(path)["state"] == "done", "after the lock")
-        there.lock.write_text(f"{subprocess.Popen(['true']).pid}\n")
-        os.wait()
+        with subprocess.Popen(["true"]) as gone:
+            pass
+        there.lock.write_text(f"{gone.pid}\n")
         expect(there.finish(there.undo())["state"] == "undone", "a stale lock")
         there.expect_as_before("with locks")
 
@@ -341,6 +343,75 @@ def check_commands(programs, fakesys):
         del name
 
 
+def check_migrate(programs, fakesys):
+    """vfioapctl migrate --prepare. libvirt's test driver cannot detach a device: the guest stays where it is."""
+    with destination(programs, fakesys, system=True) as there:
+        name = dbus.service.BusName("org.freedesktop.PolicyKit1", there.bus.bus)
+        authority = Authority(there.bus.bus)
+        node = pathlib.Path(there.bus.directory, "node.xml")
+        node.write_text(f"<node>{programs.guest[programs.guest.index('<domain'):]}</node>")
+        journal = pathlib.Path(there.bus.directory, "moves")
+
+        def start(*arguments):
+            return there.bus.start(programs.control, "migrate", "--journal", journal, *arguments, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+
+        def end(child):
+            there.bus.wait(lambda: child.poll() is not None, 90)
+            return child.returncode, child.stdout.read(), child.stderr.read()
+        move = ("--detached", "--prepare", "-c", f"test://{node}", "-s", programs.hosts / "lpar-a.json", "-d",
+                there.host.root, "--desturi", "test:///default", "guest1")
+
+        def journals():
+            return list(journal.glob("*.json"))
+        code, out, err = end(start(*move))
+        expect(code == 1 and "polkit refused" in out and "unplan" not in out, (code, out, err))
+        expect(not journals(), "a journal of what was not begun")
+        authority.allowed = {"org.vfioap1.manage", "org.vfioap1.inspect"}
+        there.host.control("clear-log")
+        code, out, err = end(start("--dry-run", *move))
+        expect(code == 0 and out.count("would    at lpar-b: ") == 5 and "would    migrate" in out, (code, out, err))
+        expect(there.host.read(".fakesys/log") == "", "a dry run writes")
+        code, out, err = end(start(*move))
+        # Whether the guest still releases it nobody knows; until somebody has looked, the destination stays ready.
+        expect(code == 3 and "prepare  done" in out and "cannot detach" in out, (code, out, err))
+        expect(there.judge() == 0 and journals(), "not ready, or no journal")
+        code, out, err = end(start("--recover", "guest1"))
+        expect(code == 1 and "NOT MOVED" in out and "unplan   " in out, (code, out, err))
+        there.expect_as_before("not moved")
+        expect(not journals(), "a journal stays")
+        # A plan that fails, and one that nobody can make.
+        there.host.control("fail bus/ap/apmask EIO write times=1")
+        code, out, err = end(start(*move))
+        expect(code == 1 and "could not be made ready" in out and "detaching" not in out, (code, out, err))
+        there.expect_as_before("not prepared")
+        there.host.control(f"in-use {IDLE}")
+        code, out, err = end(start(*move))
+        expect(code == 1 and "BLOCKED" in out and "prepare" not in out.split("BLOCKED")[0], (code, out, err))
+        there.host.control(f"free {IDLE}")
+        # Ctrl-C, and the death of the mover, while the destination is made ready.
+        for number in (signal.SIGINT, signal.SIGKILL):
+            there.host.control("delay bus/ap/apmask 1500 write times=1")
+            child = start(*move)
+            there.bus.wait(lambda: there.records() and journals())
+            child.send_signal(number)
+            code, out, err = end(child)
+            if number == signal.SIGINT:
+                expect(code == 1 and "cancelled" in out, (code, out, err))
+            else:
+                there.bus.wait(lambda: there.judge() == 0)
+                expect(journals(), "no journal of what a dead mover has begun")
+                there.bus.wait(lambda: not there.lock.exists())
+                code, out, err = end(start("--recover", "guest1"))
+                expect(code == 1 and "ended at the step prepare" in out and "unplan" in out, (code, out, err))
+            there.expect_as_before(f"signal {number}")
+            expect(not journals(), f"signal {number}: a journal stays")
+        code, out, err = end(start("--keep-prepared", *move))
+        code, out, err = end(start("--recover", "--keep-prepared", "guest1"))
+        expect(code == 1 and "NOT MOVED" in out and there.judge() == 0, (code, out, err))
+        del name
+
+
 def check_no_state(programs, fakesys):
     with Bus(programs) as bus:
         bus.serve()
@@ -356,7 +427,8 @@ def main(service, control, check, fakesys, source):
         return SKIP
     DBusGMainLoop(set_as_default=True)
     programs = Programs(service, control, check, source)
-    for part in (check_apply, check_failures, check_deaths, check_polkit, check_commands, check_no_state):
+    for part in (check_apply, check_failures, check_deaths, check_polkit, check_commands, check_migrate,
+                 check_no_state):
         try:
             part(programs, fakesys)
         except (AssertionError, TimeoutError, ValueError, dbus.DBusException) as error:
