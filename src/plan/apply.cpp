@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -41,6 +42,15 @@ std::map<std::string, std::string> kept_files(const std::string& etc) {
         }
     }
     return files;
+}
+
+/// With the mode that the file has now, whatever this process's umask is.
+void put_back(const std::string& path, const std::string& text) {
+    struct stat now {};
+    const bool known = ::stat(path.c_str(), &now) == 0;
+    replace_file(path, text, 0644);
+    if (known && ::chmod(path.c_str(), now.st_mode & 07777) != 0)
+        throw SystemError{"change the mode of", path, errno};
 }
 
 /// Only the source can do the steps that the plan still has.
@@ -286,7 +296,7 @@ class Applier::Work {
                     continue;
                 }
                 if (file.before) {
-                    replace_file(file.path, *file.before, 0644);
+                    put_back(file.path, *file.before);
                 } else if (::unlink(file.path.c_str()) != 0) {
                     throw SystemError{"remove", file.path, errno};
                 }

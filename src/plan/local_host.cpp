@@ -110,7 +110,8 @@ std::chrono::milliseconds LocalHost::clock() {
 }
 
 bool run_command(std::string_view tool, const std::string& command) {
-    return run_shell(fmt::format("command -v {} && {{ {}; }}", tool, command));
+    // What they write below /etc is for all to read, as from anywhere else.
+    return run_shell(fmt::format("umask 022; command -v {} && {{ {}; }}", tool, command));
 }
 
 }  // namespace vfioap

@@ -14,9 +14,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "plan/local_host.h"
 #include "support/example_hosts.h"
 #include "support/fake_root.h"
 #include "support/host_builder.h"
@@ -462,6 +464,7 @@ TEST_F(Apply, keeps_it_for_the_next_boot_and_takes_that_back) {
         return out.str();
     };
     std::ofstream{rules} << "as it was\n";
+    std::filesystem::permissions(rules, std::filesystem::perms{0640});
     std::vector<std::string> tools;
     options.keeping = Keeping{etc, [&](std::string_view tool, const std::string& /*command*/) {
                                   EXPECT_FALSE(std::filesystem::exists(options.lock))
@@ -483,6 +486,7 @@ TEST_F(Apply, keeps_it_for_the_next_boot_and_takes_that_back) {
     report = take_back(model);
     EXPECT_EQ(report.state, ApplyState::undone);
     EXPECT_EQ(text(rules), "as it was\n");
+    EXPECT_EQ(std::filesystem::status(rules).permissions(), std::filesystem::perms{0640});
     EXPECT_EQ(text(definition), "mine\n");
     EXPECT_THAT(texts(report.left), HasSubstr("nor what was written here"));
     // What cannot be kept is said, and no reason to undo.
@@ -534,6 +538,33 @@ TEST_F(Apply, has_nothing_to_do_for_a_guest_without_a_device) {
     const auto report = Applier{model, records, options, watcher}.apply({"plain", {}, {}}, {}, {});
     EXPECT_EQ(report.state, ApplyState::done);
     EXPECT_EQ(model.writes, 0);
+}
+
+TEST(RunCommand, says_whether_a_command_went_well) {
+    const test::TemporaryDirectory directory;
+    const auto file = directory.path() + "/made";
+    const auto before = ::umask(077);
+    EXPECT_TRUE(run_command("sh", "echo x > " + file));
+    ::umask(before);
+    EXPECT_EQ(std::filesystem::status(file).permissions(), std::filesystem::perms{0644});
+    EXPECT_FALSE(run_command("sh", "exit 3"));
+    EXPECT_FALSE(run_command("no-such-program-here", "rm " + file));
+    EXPECT_TRUE(std::filesystem::exists(file));
+}
+
+TEST(LocalHost, writes_to_what_is_there_and_loads_nothing_on_another_root) {
+    const test::FakeRoot root{host("there").build()};
+    LocalHost local{root.path(), {}};
+    local.write({"bus/ap/apmask", "-0x05"});
+    EXPECT_THAT(root.read("bus/ap/apmask"), testing::StartsWith("-0x05\n"));
+    EXPECT_THROW(local.write({"bus/ap/nothing", "1"}), SystemError);
+    EXPECT_FALSE(std::filesystem::exists(root.path() + "/bus/ap/nothing"));
+    EXPECT_THROW(local.load_driver(), Error);
+    EXPECT_EQ(local.driver_override(Apqn{5, 4}), "");
+    const test::FakeRoot newest{host("there", Kernel::newest).bind_to_vfio_ap(Apqn{5, 4}).build()};
+    LocalHost overriding{newest.path(), {}};
+    EXPECT_EQ(overriding.driver_override(Apqn{5, 4}), "vfio_ap");
+    EXPECT_EQ(overriding.driver_override(Apqn{5, 0x47}), "");
 }
 
 TEST(ApLock, takes_the_place_of_processes_that_are_gone) {
