@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/host_location.h"
 #include "cli/libvirt_guest.h"
+#include "cli/plan_service.h"
 #include "cli/service_client.h"
 #include "compat/state.h"
 #include "report/text.h"
@@ -26,6 +27,7 @@
 #include "move/drift_watch.h"
 #include "move/libvirt_host.h"
 #include "move/mover.h"
+#include "plan/render.h"
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -47,6 +49,8 @@ struct Options {
     bool detached = false;
     bool native = false;
     bool yes = false;
+    bool prepare = false;
+    bool keep_prepared = false;
     std::string destination_uri;
     std::string journal = move_directory;
     unsigned detach_timeout = 60;
@@ -380,7 +384,32 @@ class Migrate {
                 fmt::format("when it answers again: vfioapctl migrate --recover {}", record.guest));
             return end(screen, way, {std::move(result), "detached"});
         }
-        return end(screen, way, {recover_move(here, *there, journal_, record, screen), "detached"});
+        auto result = recover_move(here, *there, journal_, record, screen);
+        if (record.prepared) take_back(screen, way, result);
+        return end(screen, way, {std::move(result), "detached"});
+    }
+
+    /// What was made for a guest that has not moved is of no use.
+    void take_back(Screen& screen, const Way& way, MoveResult& result) const {
+        if (result.outcome != MoveOutcome::not_moved || options_.keep_prepared || !way.mdev) return;
+        screen.line(fmt::format("  unplan   taking back what was made at {}", way.destination));
+        const auto by_hand = fmt::format("vfioapctl unplan -d {} {}", way.destination, way.mdev->to_string());
+        try {
+            PlanService service{parse_host_location(way.destination, root_)};
+            const auto report =
+                service.take_back(way.mdev->to_string(), [](const ServicePlan&) { return true; });
+            if (exit_code(report) == exit_compatible) return;
+            result.to_do.push_back(
+                fmt::format("what was made at {} is not taken back: {}; then: {}", way.destination,
+                            report.failed.empty() ? report.reason : report.failed.front().text, by_hand));
+        } catch (const ServiceError& error) {
+            // Killed before it was asked for, or refused.
+            if (error.name().ends_with(".NoSuchPlan")) return;
+            result.to_do.push_back(fmt::format("{}; then: {}", error.what(), by_hand));
+        } catch (const Error& error) {
+            result.to_do.push_back(fmt::format("{}; when it answers: {}", error.what(), by_hand));
+        }
+        result.outcome = MoveOutcome::needs_person;
     }
 
     [[nodiscard]] std::function<std::string()> state_reader(const Way& way) const {
@@ -418,13 +447,29 @@ class Migrate {
         auto wanted = Mode::automatic;
         if (options_.detached) wanted = Mode::detached;
         if (options_.native) wanted = Mode::native;
-        const auto report = check_between(guest, source, destination,
-                                          {wanted, parse_profile(common_.profile).value(), false});
+        const CheckOptions check_options{wanted, parse_profile(common_.profile).value(), false};
+        const auto report = check_between(guest, source, destination, check_options);
         const bool native = report.mode == Mode::native;
         const std::string mode{to_text(report.mode)};
         screen.line(fmt::format("{}: from {} to {}, {}", guest.name, report.source.name,
                                 report.destination.name, mode));
-        if (report.verdict != Verdict::compatible) {
+        const bool prepare = report.verdict != Verdict::compatible && options_.prepare && way.mdev;
+        Plan plan;
+        if (prepare) {
+            plan = make_plan(guest, describe_source(guest, *source.read_for(*way.mdev, {})),
+                             [&](const Uuid& uuid, const std::vector<Apqn>& queues) {
+                                 return *destination.read_for(uuid, queues);
+                             },
+                             {check_options});
+            if (const auto reason = why_not(plan); !reason.empty()) {
+                if (common_.format != "json")
+                    write_output(render_plan_text(plan, {use_color(common_.color), false, output_width()}));
+                return refuse(screen, way, mode, reason);
+            }
+            screen.line(fmt::format("  check    {}; {} step{} would make it compatible",
+                                    to_text(report.verdict), plan.steps.size(),
+                                    plan.steps.size() == 1 ? "" : "s"));
+        } else if (report.verdict != Verdict::compatible) {
             if (common_.format != "json")
                 write_output(render_text(report, {use_color(common_.color), false, output_width()}));
             return refuse(
@@ -433,13 +478,17 @@ class Migrate {
                             to_text(report.verdict), guest.name, common_.destination),
                 broken_rules(report));
         }
-        const auto warnings = report.count(Severity::warning);
-        screen.line(fmt::format(
-            "  check    compatible{}",
-            warnings == 0 ? std::string{}
-                          : fmt::format(", {} warning{}: vfioap-check -d {} {} tells them", warnings,
-                                        warnings == 1 ? "" : "s", common_.destination, guest.name)));
+        if (!prepare) {
+            const auto warnings = report.count(Severity::warning);
+            screen.line(fmt::format(
+                "  check    compatible{}",
+                warnings == 0 ? std::string{}
+                              : fmt::format(", {} warning{}: vfioap-check -d {} {} tells them", warnings,
+                                            warnings == 1 ? "" : "s", common_.destination, guest.name)));
+        }
         if (options_.dry_run) {
+            for (const auto& step : plan.steps)
+                screen.line(fmt::format("  would    at {}: {}", report.destination.name, step.what));
             static constexpr std::array<std::string_view, 5> steps{
                 "mark the guest's state: its device is away for a move",
                 "detach the device, and wait until it is gone", "migrate the guest",
@@ -454,16 +503,72 @@ class Migrate {
                                  "its device has to be detached for the move; say --detached if that may be"};
             if (!confirmed(guest.name)) return refuse(screen, way, mode, "it was not wanted");
         }
-        return carry_out(screen, way, mode, {guest, report.mode, source_at, destination_at});
+        return carry_out(screen, way, mode,
+                         {guest, report.mode, check_options, source_at, destination_at, prepare});
     }
 
     /// What was judged.
     struct Judged {
         Guest guest;
         Mode mode;
+        CheckOptions options;
         HostLocation source;
         HostLocation destination;
+        bool prepare = false;  ///< the destination is to be made ready
     };
+
+    /// Why a plan does not get a guest on its way; empty: it does.
+    std::string why_not(const Plan& plan) const {
+        if (plan.state != Plan::State::complete)
+            return "the destination is not ready, and no command makes it so";
+        if (std::any_of(plan.steps.begin(), plan.steps.end(),
+                        [](const PlanStep& step) { return step.host == Side::source; }))
+            return fmt::format("something is to be done here first: vfioapctl plan -d {} {}",
+                               common_.destination, plan.report.guest.name);
+        return {};
+    }
+
+    struct Prepared {
+        std::string why_not;     ///< empty: the destination is ready
+        bool something = false;  ///< something may be there to take back
+    };
+
+    /// Has the destination made ready.
+    Prepared prepare(Screen& screen, const Judged& judged) const {
+        Prepared prepared;
+        try {
+            PlanService service{judged.destination};
+            const Host source{judged.source};
+            prepared.something = true;
+            const auto report = service.apply(judged.guest, source, {judged.options},
+                                              [&, last = std::string{}](const ServicePlan& plan) mutable {
+                                                  if (plan.step != std::exchange(last, plan.step))
+                                                      screen.line("  prepare  " + plan.step);
+                                                  return interrupts == 0;
+                                              });
+            prepared.something = report.state == "done" || report.state == "failed";
+            for (const auto& item : report.left)
+                screen.notes(item.text);
+            if (report.state != "done") {
+                prepared.why_not = fmt::format("the destination could not be made ready: {}",
+                                               report.reason.empty() ? report.state : report.reason);
+                return prepared;
+            }
+            screen.line("  prepare  done");
+            const auto again = check_between(judged.guest, source, Host{judged.destination}, judged.options);
+            if (interrupts != 0) {
+                prepared.why_not = "it was interrupted";
+            } else if (again.verdict != Verdict::compatible) {
+                prepared.why_not = fmt::format("the destination was made ready, but the check says {}",
+                                               to_text(again.verdict));
+            }
+        } catch (const ServiceError& error) {
+            prepared = {error.what(), false};
+        } catch (const Error& error) {
+            prepared.why_not = error.what();
+        }
+        return prepared;
+    }
 
     int carry_out(Screen& screen, const Way& way, const std::string& mode, const Judged& judged) {
         const bool native = judged.mode == Mode::native;
@@ -488,38 +593,58 @@ class Migrate {
         }
         if (before.state != GuestLook::State::absent)
             return refuse(screen, way, mode, "a guest with its UUID runs at the destination");
-        const auto session = native ? open_session(mdev) : std::optional<ServiceClient>{};
         const auto source = Host{judged.source}.read_for(mdev, {});
         const auto had = state_of(*source, mdev);
+        auto marked = had;
+        marked.detached = true;
+        MoveOrder order{{way.guest,
+                         way.guest_uuid,
+                         mdev,
+                         way.source_uri,
+                         way.destination_uri,
+                         way.source,
+                         way.destination,
+                         state_metadata(had),
+                         now.persistent,
+                         options_.migrate.persistent && !before.persistent,
+                         {}},
+                        state_metadata(marked),
+                        std::chrono::seconds{options_.detach_timeout},
+                        options_.migrate,
+                        native};
+        // Nothing has been moved yet.
+        const auto stay = [&](std::string reason, bool something) {
+            MoveResult result;
+            result.outcome = MoveOutcome::not_moved;
+            result.reason = std::move(reason);
+            result.host = here.name();
+            result.has_device = true;
+            if (something) take_back(screen, way, result);
+            if (judged.prepare) journal_.remove(way.guest_uuid);
+            return end(screen, way, {std::move(result), mode});
+        };
+        if (judged.prepare) {
+            // Whoever dies from here on leaves something to take back.
+            order.record.prepared = true;
+            order.record.step = "prepare";
+            journal_.write(order.record);
+            if (auto prepared = prepare(screen, judged); !prepared.why_not.empty())
+                return stay(std::move(prepared.why_not), prepared.something);
+        }
+        const auto session = native ? open_session(mdev) : std::optional<ServiceClient>{};
         std::optional<DriftWatch> watch;
         try {
             // A device that is away for the move keeps nothing at the source.
             watch.emplace(judged.destination, native ? std::optional{judged.source} : std::nullopt,
                           JudgedMove{judged.guest, describe_source(judged.guest, *source), had, judged.mode,
-                                     parse_profile(common_.profile).value()});
+                                     judged.options.profile});
         } catch (const Error& error) {
-            return refuse(screen, way, mode, error.what());
+            return stay(error.what(), judged.prepare);
         }
         screen.set_watch(&*watch);
-        auto marked = had;
-        marked.detached = true;
-        const MoveOrder order{{way.guest,
-                               way.guest_uuid,
-                               mdev,
-                               way.source_uri,
-                               way.destination_uri,
-                               way.source,
-                               way.destination,
-                               state_metadata(had),
-                               now.persistent,
-                               options_.migrate.persistent && !before.persistent,
-                               {}},
-                              state_metadata(marked),
-                              std::chrono::seconds{options_.detach_timeout},
-                              options_.migrate,
-                              native};
         auto result = move_detached(here, *there, journal_, order, screen);
         screen.set_watch(nullptr);
+        if (judged.prepare) take_back(screen, way, result);
         if (result.outcome == MoveOutcome::moved) {
             if (const auto differs = difference_at(judged.destination, had)) {
                 result.outcome = MoveOutcome::needs_person;
@@ -579,6 +704,9 @@ void add_migrate(CLI::App& app, const CommonOptions& common, Command& chosen) {
                           "after a question)");
     command->add_flag("--native", options->native, "Migrate the device with the guest")->excludes(detached);
     command->add_flag("-y,--yes", options->yes, "Do not ask");
+    command->add_flag("--prepare", options->prepare, "Make the destination ready first, through its service");
+    command->add_flag("--keep-prepared", options->keep_prepared,
+                      "Leave that, even where the guest does not move");
     command
         ->add_option("--desturi", options->destination_uri,
                      "libvirt of the destination (default: qemu+ssh://HOST/system)")

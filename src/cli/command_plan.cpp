@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // vfioapctl plan: what the destination still needs before a guest can come.
+#include "ap/error.h"
 #include "cli/commands.h"
 #include "cli/guest_argument.h"
 #include "cli/host_location.h"
+#include "cli/plan_service.h"
 #include "cli/program.h"
 
 #include <memory>
@@ -18,6 +20,7 @@ struct Options {
     std::string mode = "auto";
     bool leave_unused = false;
     bool script = false;
+    bool apply = false;
     bool all_queues = false;
 };
 
@@ -45,28 +48,36 @@ Plan plan_between(const Guest& guest, const Host& source, const Host& destinatio
         to.location = destination.identity().location;
         return make_plan(guest, from, to, options);
     }
-    const auto& mdev = guest.mdevs.front();
-    const auto from = describe_source(guest, *source.read_for(mdev, {}));
-    const auto first = destination.read_for(mdev, apqns_of(from.configuration));
-    if (first->complete) return make_plan(guest, from, *first, options);
-    // Whether a guest uses the mdevs that have the guest's queues is asked of each: it costs locks.
-    auto there = *first;
-    for (const auto& rival : rivals_of(guest, from, there))
-        add_queues(there, *destination.read_for(rival, {}));
-    return make_plan(guest, from, there, options);
+    const auto from = describe_source(guest, *source.read_for(guest.mdevs.front(), {}));
+    return make_plan(
+        guest, from,
+        [&](const Uuid& mdev, const std::vector<Apqn>& queues) {
+            return *destination.read_for(mdev, queues);
+        },
+        options);
+}
+
+int apply_plan(const CommonOptions& common, const HostLocation& source, const HostLocation& destination,
+               const Guest& guest, const PlanOptions& with) {
+    if (guest.mdevs.empty()) throw InputError{guest.name, "the guest has no vfio-ap device"};
+    PlanService service{destination};
+    return show_service_report(service.apply(guest, Host{source}, with, plan_progress()), common.format);
 }
 
 int show_plan(const CommonOptions& common, const Options& options) {
     if (common.destination.empty()) throw CLI::RequiredError{"--destination"};
+    if (options.script && options.apply)
+        throw CLI::ValidationError{"--script", "is for those who apply it by hand: not with --apply"};
     if (options.script && common.format == "json")
         throw CLI::ValidationError{"--script", "is a form of its own: not with --format json"};
     const auto root = local_sysfs_root(common.sysfs_root);
     const auto from = parse_host_location(common.source, root);
     const auto to = parse_host_location(common.destination, root);
     const auto guest = load_guest(options.guest, common.uri);
-    const auto plan = plan_between(
-        guest, Host{from}, Host{to},
-        {{parse_mode(options.mode).value(), parse_profile(common.profile).value()}, options.leave_unused});
+    const PlanOptions with{{parse_mode(options.mode).value(), parse_profile(common.profile).value()},
+                           options.leave_unused};
+    if (options.apply) return apply_plan(common, from, to, guest, with);
+    const auto plan = plan_between(guest, Host{from}, Host{to}, with);
     if (options.script) {
         write_output(render_plan_script(plan));
     } else if (common.format == "json") {
@@ -91,6 +102,7 @@ void add_plan(CLI::App& app, const CommonOptions& common, Command& chosen) {
     add_choice(*command, "--mode", options->mode, {"auto", "native", "detached"},
                "How the guest moves: auto, native, detached", "MODE");
     command->add_flag("--script", options->script, "Print a shell script that does it at the destination");
+    command->add_flag("--apply", options->apply, "Do it, through the service of the destination");
     command->add_flag("--leave-unused", options->leave_unused,
                       "Take no queues from mdevs that no guest uses");
     command->add_flag("--all-queues", options->all_queues,

@@ -17,6 +17,7 @@ void add_stream(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_migrate(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_state(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_plan(CLI::App& app, const CommonOptions& common, Command& chosen);
+void add_unplan(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_status(CLI::App& app, const CommonOptions& common, Command& chosen);
 void add_explain(CLI::App& app, const CommonOptions& common, Command& chosen);
 

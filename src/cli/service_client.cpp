@@ -22,9 +22,12 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* service = "org.vfioap1";
 constexpr const char* root = "/org/vfioap1";
+constexpr const char* plan_interface = "org.vfioap1.Plan";
 /// A host of 65,536 queues takes a moment to say so; the local service is asked because it is quick.
 constexpr auto remote_patience = 60s;
 constexpr auto local_patience = 5s;
+constexpr auto password_patience = 330s;  // polkit is given five minutes
+constexpr auto look_again = 1s;
 
 /// Reads a message from the front to the end.
 class Body {
@@ -125,13 +128,13 @@ int ServiceClient::check(int result) const {
     return result;
 }
 
-ServiceClient ServiceClient::local() {
+ServiceClient ServiceClient::local(bool start) {
     ServiceClient client;
     sd_bus* opened = nullptr;
     const int result = sd_bus_open_system(&opened);
     client.bus_.reset(opened);
     if (result < 0) throw ServiceNotRunning{fmt::format("no system bus: {}", strerrordesc_np(-result))};
-    client.start_ = false;
+    client.start_ = start;
     return client;
 }
 
@@ -193,25 +196,44 @@ ServiceClient::Message ServiceClient::new_call(const char* path, const char* int
     return request;
 }
 
-ServiceClient::Message ServiceClient::call(const Message& request) {
+ServiceClient::Message ServiceClient::ask(const Message& request, std::chrono::seconds patience) {
     Message answer;
     const auto received = [](sd_bus_message* message, void* where, sd_bus_error*) {
         static_cast<Message*>(where)->reset(sd_bus_message_ref(message));
         return 0;
     };
-    const auto patience = host_.empty() ? std::chrono::seconds{local_patience} : remote_patience;
     sd_bus_slot* asked = nullptr;
     check(sd_bus_call_async(bus_.get(), &asked, request.get(), received, &answer,
                             static_cast<std::uint64_t>(std::chrono::microseconds{patience}.count())));
     const std::unique_ptr<sd_bus_slot, decltype(&sd_bus_slot_unref)> slot{asked, sd_bus_slot_unref};
     if (!run([&] { return answer != nullptr; }, Clock::now() + patience)) fail("it does not answer");
+    if (sd_bus_message_is_method_error(answer.get(), nullptr) <= 0) return answer;
+    const auto* const error = sd_bus_message_get_error(answer.get());
+    if (host_.empty() && (sd_bus_error_has_name(error, SD_BUS_ERROR_SERVICE_UNKNOWN) > 0 ||
+                          sd_bus_error_has_name(error, SD_BUS_ERROR_NAME_HAS_NO_OWNER) > 0)) {
+        throw ServiceNotRunning{"the service of this host does not run"};
+    }
+    return answer;
+}
+
+ServiceClient::Message ServiceClient::call(const Message& request) {
+    auto answer = ask(request, host_.empty() ? std::chrono::seconds{local_patience} : remote_patience);
     if (sd_bus_message_is_method_error(answer.get(), nullptr) > 0) {
         const auto* const error = sd_bus_message_get_error(answer.get());
-        if (host_.empty() && (sd_bus_error_has_name(error, SD_BUS_ERROR_SERVICE_UNKNOWN) > 0 ||
-                              sd_bus_error_has_name(error, SD_BUS_ERROR_NAME_HAS_NO_OWNER) > 0)) {
-            throw ServiceNotRunning{"the service of this host does not run"};
-        }
         fail(error->message != nullptr ? printable(error->message, 400) : printable(error->name, 400));
+    }
+    return answer;
+}
+
+ServiceClient::Message ServiceClient::manage(const Message& request) {
+    check(sd_bus_message_set_allow_interactive_authorization(request.get(), 1));
+    auto answer = ask(request, password_patience);
+    if (sd_bus_message_is_method_error(answer.get(), nullptr) > 0) {
+        const auto* const error = sd_bus_message_get_error(answer.get());
+        throw ServiceError{
+            error->name,
+            fmt::format("{}: {}", name_,
+                        printable(error->message != nullptr ? error->message : error->name, 400))};
     }
     return answer;
 }
@@ -273,6 +295,83 @@ void ServiceClient::open_migration(const Uuid& mdev, const char* role, bool abor
     check(sd_bus_message_append(request.get(), "ssa{sv}", mdev.to_string().c_str(), role, 1, "abort_job", "b",
                                 abort_job ? 1 : 0));
     call(request);
+}
+
+std::string ServiceClient::sysfs_root() {
+    const auto request = new_call(root, "org.freedesktop.DBus.Properties", "Get");
+    check(sd_bus_message_append(request.get(), "ss", "org.vfioap1.Manager", "SysfsRoot"));
+    const auto answer = call(request);
+    Body body{answer.get(), name_};
+    std::string directory;
+    body.elements('v', "s", [&] { directory = body.text(); });
+    return directory;
+}
+
+std::string ServiceClient::apply_plan(const std::string& domain_xml, const std::string& source_snapshot,
+                                      const std::map<std::string, std::string>& words, bool leave_unused,
+                                      const TellPlan& tell) {
+    const auto request = new_call(root, "org.vfioap1.Manager", "ApplyPlan");
+    check(sd_bus_message_append(request.get(), "ss", domain_xml.c_str(), source_snapshot.c_str()));
+    check(sd_bus_message_open_container(request.get(), 'a', "{sv}"));
+    for (const auto& [name, word] : words)
+        check(sd_bus_message_append(request.get(), "{sv}", name.c_str(), "s", word.c_str()));
+    check(sd_bus_message_append(request.get(), "{sv}", "leave_unused", "b", leave_unused ? 1 : 0));
+    check(sd_bus_message_close_container(request.get()));
+    return follow_plan(request, tell);
+}
+
+std::string ServiceClient::undo_plan(const std::string& guest, const TellPlan& tell) {
+    const auto request = new_call(root, "org.vfioap1.Manager", "UndoPlan");
+    check(sd_bus_message_append(request.get(), "sa{sv}", guest.c_str(), 0));
+    return follow_plan(request, tell);
+}
+
+ServicePlan ServiceClient::read_plan(const std::string& path) {
+    const auto request = new_call(path.c_str(), "org.freedesktop.DBus.Properties", "GetAll");
+    check(sd_bus_message_append(request.get(), "s", plan_interface));
+    const auto answer = call(request);
+    Body body{answer.get(), name_};
+    ServicePlan plan;
+    body.dictionary("sv", [&] {
+        const auto name = body.text();
+        const auto number = [&](std::uint32_t& value) {
+            body.elements('v', "u", [&] { value = body.value<std::uint32_t>('u'); });
+        };
+        if (name == "State") {
+            body.elements('v', "s", [&] { plan.state = printable(body.text()); });
+        } else if (name == "Step") {
+            body.elements('v', "s", [&] { plan.step = printable(body.text(), 400); });
+        } else if (name == "StepsDone") {
+            number(plan.done);
+        } else if (name == "StepsTotal") {
+            number(plan.total);
+        } else {
+            body.skip("v");
+        }
+    });
+    return plan;
+}
+
+std::string ServiceClient::follow_plan(const Message& request, const TellPlan& tell) {
+    follow();
+    const auto opened = manage(request);
+    Body body{opened.get(), name_};
+    const auto path = body.text('o');
+    try {
+        bool cancelled = false;
+        for (auto plan = read_plan(path); plan.state == "running"; plan = read_plan(path)) {
+            if (!tell(plan) && !std::exchange(cancelled, true))
+                call(new_call(path.c_str(), plan_interface, "Cancel"));
+            wait_for_change(look_again);
+        }
+        const auto answer = call(new_call(path.c_str(), plan_interface, "GetReport"));
+        Body report{answer.get(), name_};
+        auto text = report.text();
+        call(new_call(path.c_str(), plan_interface, "Close"));
+        return text;
+    } catch (const UnreachableError& error) {
+        throw UnreachableError{fmt::format("{}; what it has begun it brings to an end", error.what())};
+    }
 }
 
 void ServiceClient::tell(const char* member, const std::vector<std::string>& arguments,

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 struct sd_bus;
@@ -48,6 +49,26 @@ class ServiceNotRunning : public UnreachableError {
     using UnreachableError::UnreachableError;
 };
 
+/// The service refuses what it was asked for.
+class ServiceError : public Error {
+  public:
+    ServiceError(std::string name, const std::string& what) : Error{what}, name_{std::move(name)} {}
+    /// Of D-Bus: `org.vfioap1.Error.NotAuthorized`.
+    [[nodiscard]] const std::string& name() const { return name_; }
+
+  private:
+    std::string name_;
+};
+
+/// An object org.vfioap1.Plan: see man 7 vfioap-dbus.
+struct ServicePlan {
+    std::string state;
+    std::string step;
+    std::uint32_t done = 0;
+    std::uint32_t total = 0;
+    friend bool operator==(const ServicePlan&, const ServicePlan&) = default;
+};
+
 class ServiceClient {
   public:
     struct Remote {
@@ -56,8 +77,8 @@ class ServiceClient {
         int stop = -1;  ///< a descriptor: when it is readable, every call ends with UnreachableError
     };
     /// The service of this host, on its system bus, which is not started for this: ServiceNotRunning, here or
-    /// in the first call.
-    static ServiceClient local();
+    /// in the first call. `start`: it is started all the same.
+    static ServiceClient local(bool start = false);
     /// The service of another, on its system bus, over SSH: `ssh -xT HOST systemd-stdio-bridge`. Started
     /// there if need be. Throws UnreachableError, here or in the first call.
     explicit ServiceClient(Remote remote);
@@ -77,6 +98,17 @@ class ServiceClient {
 
     /// Opens a migration, which lasts as long as this connection: man 7 vfioap-dbus, OpenMigration.
     void open_migration(const Uuid& mdev, const char* role, bool abort_job);
+    /// The sysfs root that it serves.
+    std::string sysfs_root();
+
+    /// Whoever wants to know how far it is; false: it is to be cancelled.
+    using TellPlan = std::function<bool(const ServicePlan&)>;
+    /// Has a plan carried out for a guest (man 7 vfioap-dbus, ApplyPlan), or taken back what plans made
+    /// (UndoPlan), and waits for the end. Gives its report, JSON that came from there. Throws ServiceError.
+    std::string apply_plan(const std::string& domain_xml, const std::string& source_snapshot,
+                           const std::map<std::string, std::string>& words, bool leave_unused,
+                           const TellPlan& tell);
+    std::string undo_plan(const std::string& guest, const TellPlan& tell);
     /// Calls a method of the manager that takes strings, and is not interested in what it answers: gives up
     /// after `most`, without an error.
     void tell(const char* member, const std::vector<std::string>& arguments, std::chrono::milliseconds most);
@@ -95,7 +127,13 @@ class ServiceClient {
 
     ServiceClient() = default;
     Message new_call(const char* path, const char* interface, const char* member);
+    /// The answer, which may be an error.
+    Message ask(const Message& request, std::chrono::seconds patience);
     Message call(const Message& request);
+    /// The same for what changes something; who has to be asked for a password is given time.
+    Message manage(const Message& request);
+    std::string follow_plan(const Message& request, const TellPlan& tell);
+    ServicePlan read_plan(const std::string& path);
     /// Has the bus do what there is to do, until `done` or the deadline; false: the deadline has come.
     bool run(const std::function<bool()>& done, std::chrono::steady_clock::time_point deadline);
     [[noreturn]] void fail(const std::string& why) const;

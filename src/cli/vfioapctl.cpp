@@ -33,6 +33,7 @@ Command set_up(CLI::App& app) {
     add_state(app, options->common, options->chosen);
     add_stream(app, options->common, options->chosen);
     add_plan(app, options->common, options->chosen);
+    add_unplan(app, options->common, options->chosen);
     add_explain(app, options->common, options->chosen);
     return [options] {
         if (!options->chosen) throw CLI::RequiredError{"a command"};

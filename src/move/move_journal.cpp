@@ -45,9 +45,11 @@ MoveRecord parse(const std::string& text, const std::string& path) {
             throw InputError{path, fmt::format("$.{}: expected true or false", name)};
         return found->get<bool>();
     };
-    return {member("guest"),           uuid("guest_uuid"),    uuid("mdev"),          member("source_uri"),
-            member("destination_uri"), member("source"),      member("destination"), member("state"),
-            flag("was_persistent"),    flag("defined_there"), member("step")};
+    return {member("guest"), uuid("guest_uuid"), uuid("mdev"), member("source_uri"),
+            member("destination_uri"), member("source"), member("destination"), member("state"),
+            flag("was_persistent"), flag("defined_there"), member("step"),
+            // Moves that began before there was such a thing.
+            json.contains("prepared") && flag("prepared")};
 }
 
 }  // namespace
@@ -88,7 +90,8 @@ void MoveJournal::write(const MoveRecord& record) const {
                     {"state", record.state},
                     {"was_persistent", record.was_persistent},
                     {"defined_there", record.defined_there},
-                    {"step", record.step}};
+                    {"step", record.step},
+                    {"prepared", record.prepared}};
     replace_file(path(record.guest_uuid), json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n',
                  0600);
 }

@@ -24,7 +24,8 @@ struct MoveRecord {
     std::string state;            ///< of the guest before the move: state_metadata()
     bool was_persistent = false;  ///< it was defined at the source
     bool defined_there = false;   ///< the move defines it at the destination, where it was not
-    std::string step;             ///< what was begun last: a word of MoveStep
+    std::string step;             ///< what was begun last: a word of MoveStep, or `prepare`
+    bool prepared = false;        ///< the destination was made ready for it, which is to be taken back
     friend bool operator==(const MoveRecord&, const MoveRecord&) = default;
 };
 

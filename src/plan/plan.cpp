@@ -406,4 +406,21 @@ Plan make_plan(const Guest& guest, const Source& source, const Inventory& destin
     return Planner{guest, source, destination, options}.run();
 }
 
+Plan make_plan(const Guest& guest, const Source& source, const ReadFor& read_for,
+               const PlanOptions& options) {
+    auto there = read_for(guest.mdevs.front(), apqns_of(source.configuration));
+    if (there.complete) return make_plan(guest, source, there, options);
+    // Whether a guest uses the mdevs that have the guest's queues is asked of each: it costs locks.
+    for (const auto& rival : rivals_of(guest, source, there))
+        add_queues(there, read_for(rival, {}));
+    return make_plan(guest, source, there, options);
+}
+
+std::string_view tool_of(std::string_view command) {
+    for (const std::string_view tool : {"mdevctl", "chzdev", "driverctl"}) {
+        if (command.find(tool) != std::string_view::npos) return tool;
+    }
+    return "sh";
+}
+
 }  // namespace vfioap

@@ -8,6 +8,7 @@
 #include "compat/report.h"
 #include "host/inventory.h"
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -93,5 +94,13 @@ void add_queues(Inventory& inventory, const Inventory& more);
 /// a queue that tells whether a guest uses it: add_queues() of SysfsRoot::read_for() it.
 Plan make_plan(const Guest& guest, const Source& source, const Inventory& destination,
                const PlanOptions& options);
+
+/// The same, reading of the destination what it takes: `read_for` is SysfsRoot::read_for(), or gives all
+/// there is. The guest has an mdev.
+using ReadFor = std::function<Inventory(const Uuid& mdev, const std::vector<Apqn>& queues)>;
+Plan make_plan(const Guest& guest, const Source& source, const ReadFor& read_for, const PlanOptions& options);
+
+/// The program without which one of PlanStep::persistent is not to be had.
+std::string_view tool_of(std::string_view command);
 
 }  // namespace vfioap

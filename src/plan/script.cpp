@@ -195,14 +195,6 @@ is() {
 }
 )sh";
 
-/// The program without which a persistent command is not to be had.
-std::string_view tool_of(std::string_view command) {
-    for (const std::string_view tool : {"mdevctl", "chzdev", "driverctl"}) {
-        if (command.find(tool) != std::string_view::npos) return tool;
-    }
-    return "sh";
-}
-
 std::string names_of(const std::vector<Apqn>& queues) {
     std::string text;
     std::size_t column = 0;

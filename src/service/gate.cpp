@@ -13,17 +13,22 @@ struct Row {
     Permission permission;
 };
 
-constexpr std::array<Row, 10> table{{
+constexpr std::array<Row, 15> table{{
     {"org.vfioap1.Manager.GetInventory", Permission::inspect},
     {"org.vfioap1.Manager.CheckXml", Permission::inspect},
     {"org.vfioap1.Manager.CheckGuest", Permission::inspect},
     {"org.vfioap1.Manager.OpenMigration", Permission::manage},
+    {"org.vfioap1.Manager.ApplyPlan", Permission::manage},
+    {"org.vfioap1.Manager.UndoPlan", Permission::manage},
     {"org.vfioap1.Manager.HookCalled", Permission::manage},
     {"org.vfioap1.Migration.SetState", Permission::owner},
     {"org.vfioap1.Migration.TakeStream", Permission::owner},
     {"org.vfioap1.Migration.GetReport", Permission::owner},
     {"org.vfioap1.Migration.Reset", Permission::owner},
     {"org.vfioap1.Migration.Close", Permission::owner},
+    {"org.vfioap1.Plan.Cancel", Permission::owner},
+    {"org.vfioap1.Plan.GetReport", Permission::owner},
+    {"org.vfioap1.Plan.Close", Permission::owner},
 }};
 
 sdbus::Error access_denied(const std::string& why) {
@@ -46,7 +51,7 @@ void Gate::check(const Caller& caller, Permission permission, const std::string&
         const auto refused = access_denied("nobody may call this");
         answer(&refused);
     } else if (permission == Permission::owner) {
-        const auto refused = access_denied("only the client that opened the migration may call this");
+        const auto refused = access_denied("only the client that opened it may call this");
         answer(caller.name == owner ? nullptr : &refused);
     } else if (!ask_) {
         answer(nullptr);

@@ -8,6 +8,7 @@
 #include "config/settings.h"
 #include "domain/domain_xml.h"
 #include "host/ap_config.h"
+#include "host/ap_lock.h"
 #include "host/guest_matrix.h"
 #include "host/snapshot.h"
 #include "report/json.h"
@@ -27,6 +28,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "plan/local_host.h"
 #include <systemd/sd-daemon.h>
 
 namespace vfioap {
@@ -39,6 +41,7 @@ using namespace std::chrono_literals;
 constexpr std::size_t most_xml = std::size_t{4} * 1024 * 1024;
 constexpr std::size_t most_snapshot = std::size_t{64} * 1024 * 1024;
 constexpr std::size_t most_migrations = 1024;
+constexpr std::size_t most_plans = 64;
 constexpr int messages_at_once = 256;
 constexpr auto verdicts_again = 5s;
 constexpr auto full_again = 60s;
@@ -154,6 +157,27 @@ void ManagerObject::OpenMigration(sdbus::Result<sdbus::ObjectPath>&& result, std
         });
 }
 
+void ManagerObject::ApplyPlan(sdbus::Result<sdbus::ObjectPath>&& result, std::string domain_xml,
+                              std::string source_snapshot, std::map<std::string, sdbus::Variant> options) {
+    const auto owner = bus::sender_of(getObject()).name;
+    service_.requests_.serve(
+        getObject(), "org.vfioap1.Manager.ApplyPlan", std::move(result),
+        [this, xml = std::move(domain_xml), snapshot = std::move(source_snapshot),
+         options = std::move(options), owner] {
+            return std::tuple{sdbus::ObjectPath{service_.apply_plan(xml, snapshot, options, owner)}};
+        });
+}
+
+void ManagerObject::UndoPlan(sdbus::Result<sdbus::ObjectPath>&& result, std::string guest,
+                             std::map<std::string, sdbus::Variant> options) {
+    const auto owner = bus::sender_of(getObject()).name;
+    service_.requests_.serve(
+        getObject(), "org.vfioap1.Manager.UndoPlan", std::move(result),
+        [this, guest = std::move(guest), options = std::move(options), owner] {
+            return std::tuple{sdbus::ObjectPath{service_.undo_plan(guest, options, owner)}};
+        });
+}
+
 void ManagerObject::HookCalled(sdbus::Result<>&& result, std::string guest, std::string mdev,
                                std::string operation) {
     service_.requests_.serve(
@@ -171,7 +195,7 @@ std::string ManagerObject::SysfsRoot() {
     return service_.options_.sysfs_root;
 }
 std::vector<std::string> ManagerObject::Features() {
-    return {"check", "migration"};
+    return {"check", "migration", "plan"};
 }
 std::map<std::string, sdbus::Struct<std::string, std::int64_t, std::string>> ManagerObject::Destinations() {
     std::map<std::string, sdbus::Struct<std::string, std::int64_t, std::string>> told;
@@ -235,6 +259,10 @@ Service::Service(ServiceOptions options)
 }
 
 Service::~Service() {
+    // Whoever applies a plan undoes what he has done, and is waited for.
+    for (const auto& [path, plan] : plans_)
+        plan->cancel();
+    plans_.clear();
     migrations_.clear();
     mdevs_.clear();
 }
@@ -242,6 +270,7 @@ Service::~Service() {
 int Service::run() {
     ::sd_notify(0, "READY=1");
     look_for_keys();
+    recover_plans();
     while (!stop_) {
         const auto now = Clock::now();
         if (now >= watch_.next()) look_at_host(now);
@@ -256,7 +285,7 @@ int Service::run() {
         for (int i = 0; i < messages_at_once && bus::process_one(*connection_); ++i) {
         }
         jobs_.run_one();
-        close_migrations();
+        close_objects();
         wait(!jobs_.empty()          ? now
              : destinations_.empty() ? watch_.next()
                                      : std::min(watch_.next(), next_verdicts_));
@@ -272,7 +301,9 @@ void Service::wait(Clock::time_point until) {
                             {worker_.fd(), POLLIN, 0},
                             {watch_.fd(), POLLIN, 0},
                             {libvirt_ ? libvirt_->fd() : -1, POLLIN, 0},
-                            {destinations_changed_.fd(), POLLIN, 0}};
+                            {destinations_changed_.fd(), POLLIN, 0},
+                            {applier_.fd(), POLLIN, 0},
+                            {plans_changed_.fd(), POLLIN, 0}};
     const auto first_stream = fds.size();
     std::vector<std::shared_ptr<MigrationObject>> streams;
     for (const auto& [path, migration] : migrations_) {
@@ -299,6 +330,12 @@ void Service::wait(Clock::time_point until) {
     if (fds[5].revents != 0) {
         destinations_changed_.lower();
         next_verdicts_ = Clock::now();
+    }
+    if (fds[6].revents != 0) applier_.finish();
+    if (fds[7].revents != 0) {
+        plans_changed_.lower();
+        for (const auto& [path, plan] : plans_)
+            plan->update();
     }
     for (std::size_t i = 0; i < streams.size(); ++i) {
         if (fds[first_stream + i].revents != 0) streams[i]->pump();
@@ -517,26 +554,25 @@ void Service::forget_inventory_text() {
 Service::Verdict Service::check_xml(const std::string& domain_xml, const std::string& source_snapshot,
                                     const std::map<std::string, sdbus::Variant>& options) {
     CallOptions given{options};
-    const auto check_with = check_options(given);
+    const auto check_with = arriving_options(given);
     given.done();
-    if (check_with.mode == Mode::live_update)
-        throw InputError{"option mode", "live-update is for CheckGuest: the guest comes from nowhere"};
-    limit("domain_xml", domain_xml.size(), most_xml);
-    limit("source_snapshot", source_snapshot.size(), most_snapshot);
-    const auto domain = parse_domain_xml(domain_xml, "domain_xml");
-    const auto guest = vfioap::guest_of(domain);
-    Source source;
-    if (source_snapshot.empty()) {
-        source = describe_state(domain, false);
-    } else {
-        std::istringstream in{source_snapshot};
-        auto inventory = read_snapshot(in, "source_snapshot");
-        inventory.location = "snapshot:";
-        source = describe_source(guest, inventory);
-    }
+    const auto [guest, source] = read_arriving(domain_xml, source_snapshot);
     if (guest.mdevs.empty()) return verdict_of(check(guest, source, *inventory_, check_with));
     return verdict_of(
         check(guest, source, *judged(guest.mdevs.front(), apqns_of(source.configuration)), check_with));
+}
+
+Service::Arriving Service::read_arriving(const std::string& domain_xml, const std::string& source_snapshot) {
+    limit("domain_xml", domain_xml.size(), most_xml);
+    limit("source_snapshot", source_snapshot.size(), most_snapshot);
+    const auto domain = parse_domain_xml(domain_xml, "domain_xml");
+    auto guest = vfioap::guest_of(domain);
+    if (source_snapshot.empty()) return {std::move(guest), describe_state(domain, false)};
+    std::istringstream in{source_snapshot};
+    auto inventory = read_snapshot(in, "source_snapshot");
+    inventory.location = "snapshot:";
+    auto source = describe_source(guest, inventory);
+    return {std::move(guest), std::move(source)};
 }
 
 std::shared_ptr<const Inventory> Service::judged(const Uuid& mdev, std::vector<Apqn> queues) {
@@ -654,9 +690,11 @@ std::string Service::open_migration(const std::string& mdev, const std::string& 
     return path;
 }
 
-void Service::close_migrations() {
-    for (const auto& path : std::exchange(closing_, {}))
+void Service::close_objects() {
+    for (const auto& path : std::exchange(closing_, {})) {
         migrations_.erase(path);
+        plans_.erase(path);
+    }
 }
 
 void Service::forget_client(const std::string& name) {
@@ -664,6 +702,135 @@ void Service::forget_client(const std::string& name) {
     for (const auto& [path, migration] : migrations_) {
         if (migration->owner() == name) closing_.push_back(path);
     }
+    // Half a plan is of no use to anyone: it goes on to its end.
+    for (const auto& [path, plan] : plans_) {
+        if (plan->owner() == name) plan->abandon();
+    }
+}
+
+std::string Service::plans_directory() const {
+    if (options_.state_directory.empty())
+        throw CallError{
+            "NoStateDirectory",
+            "this service has no state directory to write down what it makes, so that it could be "
+            "taken back"};
+    return options_.state_directory + "/plans";
+}
+
+std::string Service::user_of(const Uuid& mdev) const {
+    if (const auto arrival = arriving_.find(mdev); arrival != arriving_.end())
+        return terminal_safe(arrival->second.guest);
+    const auto* const guest = guest_of(mdev);
+    return guest != nullptr && guest->running ? guest->name : std::string{};
+}
+
+std::string Service::apply_plan(const std::string& domain_xml, const std::string& source_snapshot,
+                                const std::map<std::string, sdbus::Variant>& options,
+                                const std::string& owner) {
+    CallOptions given{options};
+    PlanOptions plan_with{arriving_options(given)};
+    plan_with.leave_unused = given.flag("leave_unused");
+    given.done();
+    auto [guest, source] = read_arriving(domain_xml, source_snapshot);
+    if (guest.mdevs.empty()) throw InputError{"domain_xml", "the guest has no vfio-ap device"};
+    const auto name = guest.name;
+    const auto mdev = guest.mdevs.front();
+    return start_plan(name, mdev, owner,
+                      [guest = std::move(guest), source = std::move(source), plan_with](Applier& applier) {
+                          return applier.apply(guest, source, plan_with);
+                      });
+}
+
+std::string Service::undo_plan(const std::string& guest, const std::map<std::string, sdbus::Variant>& options,
+                               const std::string& owner) {
+    CallOptions{options}.done();
+    limit("guest", guest.size(), 4096);
+    std::vector<std::string> problems;
+    const auto records = AppliedRecords{plans_directory()}.all(problems);
+    const auto uuid = Uuid::parse(guest);
+    std::vector<const AppliedRecord*> found;
+    for (const auto& record : records) {
+        if (record.guest == guest || (uuid && (record.mdev == uuid || record.guest_uuid == uuid)))
+            found.push_back(&record);
+    }
+    if (found.size() > 1)
+        throw InputError{"guest", "plans of several guests of this name were applied; name the mdev"};
+    if (found.empty())
+        throw CallError{"NoSuchPlan", problems.empty()
+                                          ? "nothing was applied here for " + guest.substr(0, 100)
+                                          : problems.front()};
+    const auto& record = *found.front();
+    return start_plan(record.guest, *record.mdev, owner,
+                      [mdev = *record.mdev, user = user_of(*record.mdev)](Applier& applier) {
+                          return applier.take_back(mdev, user);
+                      });
+}
+
+std::string Service::start_plan(const std::string& guest, const Uuid& mdev, const std::string& owner,
+                                PlanWork work) {
+    static_cast<void>(plans_directory());
+    if (plans_.size() >= most_plans)
+        throw CallError{"LimitsExceeded", fmt::format("{} plans are there", plans_.size())};
+    for (const auto& [path, plan] : plans_) {
+        if (plan->mdev() == mdev && plan->running())
+            throw CallError{"Busy", fmt::format("a plan for mdev {} is under way", mdev.to_string())};
+    }
+    auto path = fmt::format("{}/plan/{}", bus::root_path, next_plan_++);
+    const auto progress = std::make_shared<PlanProgress>(plans_changed_);
+    plans_[path] = std::make_shared<PlanObject>(*connection_, path, requests_, owner, terminal_safe(guest),
+                                                mdev, progress, [this, path] { closing_.push_back(path); });
+    do_plan(progress, std::move(work));
+    return path;
+}
+
+void Service::do_plan(const std::shared_ptr<PlanProgress>& progress, PlanWork work) {
+    // As the system calls it, whatever it was given.
+    const auto root = root_.location().substr(root_.location().find(':') + 1);
+    const bool real = root == "/sys";
+    ApplyOptions options;
+    options.lock = !options_.ap_lock.empty() ? options_.ap_lock
+                   : real                    ? ap_lock_file
+                                             : options_.state_directory + "/ap.lock";
+    if (real) options.keeping = Keeping{"/etc", run_command};
+    applier_.add([this, progress, work = std::move(work), options = std::move(options), root, keys = keys_,
+                  directory = plans_directory()]() -> Worker::Finish {
+        ApplyReport report;
+        try {
+            LocalHost host{root, keys};
+            const AppliedRecords records{directory};
+            Applier applier{host, records, options, *progress};
+            report = work(applier);
+        } catch (const std::exception& error) {
+            report.state = ApplyState::failed;
+            report.reason = error.what();
+        }
+        progress->finish(report);
+        return [this, report = std::move(report)] { finish_plan(report); };
+    });
+}
+
+void Service::finish_plan(const ApplyReport& report) {
+    auto line = fmt::format("plan of guest {}, {}: {}", report.guest, report.undoing ? "undo" : "apply",
+                            to_text(report.state));
+    if (!report.reason.empty()) line += ": " + report.reason;
+    complain(terminal_safe(line));
+    for (const auto& item : report.failed)
+        complain(terminal_safe("could not be taken back: " + item.text));
+    watch_.events_lost();
+    forget_inventory_text();
+    judged_.inventory = nullptr;
+}
+
+void Service::recover_plans() {
+    if (options_.state_directory.empty()) return;
+    std::vector<std::string> problems;
+    for (const auto& record : AppliedRecords{plans_directory()}.all(problems)) {
+        if (!record.unfinished()) continue;
+        do_plan(std::make_shared<PlanProgress>(plans_changed_),
+                [mdev = *record.mdev](Applier& applier) { return applier.recover(mdev); });
+    }
+    for (const auto& problem : problems)
+        complain(problem);
 }
 
 void Service::hear_hook(const std::string& guest, const std::string& mdev, const std::string& operation) {
@@ -821,6 +988,13 @@ CheckOptions Service::check_options(CallOptions& options) {
     result.mode = *parsed_mode;
     result.profile = *parsed_profile;
     result.strict = options.flag("strict");
+    return result;
+}
+
+CheckOptions Service::arriving_options(CallOptions& options) {
+    auto result = check_options(options);
+    if (result.mode == Mode::live_update)
+        throw InputError{"option mode", "live-update is for CheckGuest: the guest comes from nowhere"};
     return result;
 }
 

@@ -24,6 +24,7 @@
 #include "service/libvirt_link.h"
 #include "service/mdev_object.h"
 #include "service/migration_object.h"
+#include "service/plan_object.h"
 #include "service/requests.h"
 #include "service/worker.h"
 #include "stream/device.h"
@@ -36,7 +37,8 @@ struct ServiceOptions {
     std::string uri = "qemu:///system";     ///< libvirt; empty: it is not asked
     std::vector<std::string> destinations;  ///< known ones, as on a command line; more may be in the file
     std::string config = "/etc/vfioap/vfioap.conf";
-    std::string state_directory;  ///< for master keys; empty: none are remembered
+    std::string state_directory;  ///< for master keys and what plans made; empty: none are remembered
+    std::string ap_lock;  ///< of s390-tools; empty: ap_lock_file for /sys, else one in the state directory
     std::string given_keys = "/etc/vfioap/master-keys";
 };
 
@@ -62,6 +64,10 @@ class ManagerObject final
                     std::map<std::string, sdbus::Variant> options) override;
     void OpenMigration(sdbus::Result<sdbus::ObjectPath>&& result, std::string mdev, std::string role,
                        std::map<std::string, sdbus::Variant> options) override;
+    void ApplyPlan(sdbus::Result<sdbus::ObjectPath>&& result, std::string domain_xml,
+                   std::string source_snapshot, std::map<std::string, sdbus::Variant> options) override;
+    void UndoPlan(sdbus::Result<sdbus::ObjectPath>&& result, std::string guest,
+                  std::map<std::string, sdbus::Variant> options) override;
     void HookCalled(sdbus::Result<>&& result, std::string guest, std::string mdev,
                     std::string operation) override;
     std::string Version() override;
@@ -131,10 +137,22 @@ class Service {
     std::string open_migration(const std::string& mdev, const std::string& role,
                                const std::map<std::string, sdbus::Variant>& options,
                                const std::string& owner);
+    std::string apply_plan(const std::string& domain_xml, const std::string& source_snapshot,
+                           const std::map<std::string, sdbus::Variant>& options, const std::string& owner);
+    std::string undo_plan(const std::string& guest, const std::map<std::string, sdbus::Variant>& options,
+                          const std::string& owner);
     /// What the libvirt hook of this host was called for.
     void hear_hook(const std::string& guest, const std::string& mdev, const std::string& operation);
     void forget_arrivals(Clock::time_point now);
+    /// A guest that is to come here, as a caller describes it.
+    struct Arriving {
+        Guest guest;
+        Source source;
+    };
+    static Arriving read_arriving(const std::string& domain_xml, const std::string& source_snapshot);
     static CheckOptions check_options(CallOptions& options);
+    /// The same for a guest that comes here.
+    static CheckOptions arriving_options(CallOptions& options);
     static Verdict verdict_of(const Report& report);
 
     void wait(Clock::time_point until);
@@ -164,7 +182,18 @@ class Service {
     void forget_inventory_text();
     [[nodiscard]] Inventory read_for(const Uuid& mdev, const std::vector<Apqn>& queues) const;
     void forget_client(const std::string& name);
-    void close_migrations();
+    void close_objects();
+    /// What an apply or undo does, in a thread of its own; both are done one after another.
+    using PlanWork = std::function<ApplyReport(Applier& applier)>;
+    std::string start_plan(const std::string& guest, const Uuid& mdev, const std::string& owner,
+                           PlanWork work);
+    void do_plan(const std::shared_ptr<PlanProgress>& progress, PlanWork work);
+    void finish_plan(const ApplyReport& report);
+    /// What a service that died has begun.
+    void recover_plans();
+    [[nodiscard]] std::string plans_directory() const;
+    /// Whoever has the mdev, or is on his way to it; empty: nobody is known.
+    [[nodiscard]] std::string user_of(const Uuid& mdev) const;
 
     Signals signals_;
     ServiceOptions options_;
@@ -196,6 +225,8 @@ class Service {
     std::map<std::string, std::shared_ptr<MigrationObject>> migrations_;  // by path
     std::vector<std::string> closing_;                                    // paths
     unsigned next_migration_ = 1;
+    std::map<std::string, std::shared_ptr<PlanObject>> plans_;  // by path
+    unsigned next_plan_ = 1;
     bool stop_ = false;
     Clock::time_point next_verdicts_;
     std::map<std::string, DestinationState> destination_states_;
@@ -211,7 +242,9 @@ class Service {
         Clock::time_point since;
     };
     std::map<Uuid, Arrival> arriving_;  // by mdev: judged, and not running yet
+    Event plans_changed_;               // raised by what is being applied
     Worker worker_;
+    Worker applier_;  // of its own: it waits for locks and for the bus to bind queues
     std::optional<LibvirtLink> libvirt_;
 };
 

@@ -37,9 +37,13 @@ Command set_up(CLI::App& app) {
         ->type_name("HOST");
     app.add_option("--config", options->config, "Configuration (default: /etc/vfioap/vfioap.conf)")
         ->type_name("FILE");
-    app.add_option("--state-directory", options->state_directory,
-                   "Where master keys are remembered (default: $STATE_DIRECTORY, else nowhere)")
+    app.add_option(
+           "--state-directory", options->state_directory,
+           "Where master keys and what plans made are remembered (default: $STATE_DIRECTORY, else nowhere)")
         ->type_name("DIR");
+    app.add_option("--ap-lock", options->ap_lock,
+                   "The lock of s390-tools (default: /run/lock/s390apconfig.lock for /sys)")
+        ->type_name("FILE");
     return [options, root, &app] {
         if (options->session && app.count("--connect") == 0) options->uri.clear();
         options->sysfs_root = local_sysfs_root(*root);

@@ -42,10 +42,10 @@ expect() {
 }
 
 expect "state|status|stream" vfioapctl st
-expect "explain|materialize|migrate|plan|snapshot|state|status|stream" vfioapctl ""
-expect "explain|materialize|migrate|plan|snapshot|state|status|stream" vfioapctl --format json ""
-expect "explain|materialize|migrate|plan|snapshot|state|status|stream" vfioapctl -d root ""
-expect "explain|materialize|migrate|plan|snapshot|state|status|stream" vfioapctl --format = json ""
+expect "explain|materialize|migrate|plan|snapshot|state|status|stream|unplan" vfioapctl ""
+expect "explain|materialize|migrate|plan|snapshot|state|status|stream|unplan" vfioapctl --format json ""
+expect "explain|materialize|migrate|plan|snapshot|state|status|stream|unplan" vfioapctl -d root ""
+expect "explain|materialize|migrate|plan|snapshot|state|status|stream|unplan" vfioapctl --format = json ""
 expect "" vfioapctl status ""
 expect "bin|local|lpar-b.json|root|two words" vfioapctl snapshot ""
 expect "--output" vfioapctl snapshot --o

@@ -392,7 +392,10 @@ void KernelModel::configure(std::string_view name, std::string_view text) {
         if (card.apid == apid) card.config = *value == 1;
     }
     for (auto& candidate : host_.queues) {
-        if (candidate.apqn.apid() == apid) candidate.config = *value == 1;
+        if (candidate.apqn.apid() != apid) continue;
+        candidate.config = *value == 1;
+        // What zcrypt shows is both together (zcrypt_queue.c, online_show).
+        if (candidate.online) candidate.online = candidate.config;
     }
 }
 

@@ -29,14 +29,17 @@ TEST(Gate, knows_every_method_that_the_introspection_files_name) {
             ++methods;
         }
     }
-    EXPECT_EQ(methods, 10);
+    EXPECT_EQ(methods, 15);
 }
 
 TEST(Gate, refuses_what_it_does_not_know) {
     for (const auto* const member : {"", "GetInventory", "org.vfioap1.Manager", "org.vfioap1.Manager.Explode",
                                      "org.vfioap1.Manager.GetInventory2", "org.vfioap1.Mdev.GetInventory"})
         EXPECT_EQ(permission_of(member), Permission::nobody) << member;
-    EXPECT_EQ(permission_of("org.vfioap1.Manager.OpenMigration"), Permission::manage);
+    for (const auto* const member : {"OpenMigration", "ApplyPlan", "UndoPlan"})
+        EXPECT_EQ(permission_of(std::string{"org.vfioap1.Manager."} + member), Permission::manage);
+    for (const auto* const member : {"Cancel", "GetReport", "Close"})
+        EXPECT_EQ(permission_of(std::string{"org.vfioap1.Plan."} + member), Permission::owner);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "support/temporary_directory.h"
+#include <nlohmann/json.hpp>
 
 namespace vfioap {
 namespace {
@@ -442,8 +443,8 @@ TEST(MoveJournal, gives_back_what_was_written) {
     const test::TemporaryDirectory directory;
     const MoveJournal journal{directory.path() + "/a/b"};
     EXPECT_FALSE(journal.read(guest_uuid));
-    const MoveRecord record{"gu\"est", guest_uuid,  mdev_uuid, "u1", "u2",    "s",
-                            "d",       "<config/>", true,      true, "attach"};
+    const MoveRecord record{"gu\"est",   guest_uuid, mdev_uuid, "u1",     "u2", "s", "d",
+                            "<config/>", true,       true,      "attach", true};
     journal.write(record);
     EXPECT_EQ(journal.read(guest_uuid), record);
     std::vector<std::string> problems;
@@ -457,6 +458,20 @@ TEST(MoveJournal, gives_back_what_was_written) {
     journal.remove(guest_uuid);
     journal.remove(guest_uuid);
     EXPECT_FALSE(journal.read(guest_uuid));
+}
+
+TEST(MoveJournal, reads_what_an_older_version_wrote) {
+    const test::TemporaryDirectory directory;
+    const MoveJournal journal{directory.path()};
+    const MoveRecord record{"guest", guest_uuid, mdev_uuid, "u1", "u2", "s", "d", "", false, false, "mark", true};
+    journal.write(record);
+    auto json = nlohmann::json::parse(std::ifstream{journal.path(guest_uuid)});
+    json.erase("prepared");
+    std::ofstream{journal.path(guest_uuid)} << json;
+    EXPECT_FALSE(journal.read(guest_uuid)->prepared);
+    json["prepared"] = "yes";
+    std::ofstream{journal.path(guest_uuid)} << json;
+    EXPECT_THROW(static_cast<void>(journal.read(guest_uuid)), InputError);
 }
 
 TEST(MoveJournal, says_what_is_wrong_with_a_file) {
