@@ -443,8 +443,8 @@ TEST(MoveJournal, gives_back_what_was_written) {
     const test::TemporaryDirectory directory;
     const MoveJournal journal{directory.path() + "/a/b"};
     EXPECT_FALSE(journal.read(guest_uuid));
-    const MoveRecord record{"gu\"est",   guest_uuid, mdev_uuid, "u1",     "u2", "s", "d",
-                            "<config/>", true,       true,      "attach", true};
+    const MoveRecord record{"gu\"est", guest_uuid,  mdev_uuid, "u1", "u2",     "s",
+                            "d",       "<config/>", true,      true, "attach", true};
     journal.write(record);
     EXPECT_EQ(journal.read(guest_uuid), record);
     std::vector<std::string> problems;
@@ -463,7 +463,8 @@ TEST(MoveJournal, gives_back_what_was_written) {
 TEST(MoveJournal, reads_what_an_older_version_wrote) {
     const test::TemporaryDirectory directory;
     const MoveJournal journal{directory.path()};
-    const MoveRecord record{"guest", guest_uuid, mdev_uuid, "u1", "u2", "s", "d", "", false, false, "mark", true};
+    const MoveRecord record{"guest", guest_uuid, mdev_uuid, "u1",  "u2",   "s",
+                            "d",     "",         false,     false, "mark", true};
     journal.write(record);
     auto json = nlohmann::json::parse(std::ifstream{journal.path(guest_uuid)});
     json.erase("prepared");
