@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <exception>
 #include <filesystem>
 #include <map>
 #include <system_error>
@@ -104,7 +105,8 @@ class Applier::Work {
                 check_again(plan_now());
                 record_.finished = record_.changes.size();
                 records_.write(record_);
-            } catch (const Error& error) {
+            } catch (const std::exception& error) {
+                // Whatever it is: nothing stays half done.
                 report_.reason = error.what();
                 undo_from(record_.finished);
                 return std::move(report_);
@@ -327,7 +329,7 @@ class Applier::Work {
                 }
             }
             remember_files(true);
-        } catch (const Error& error) {
+        } catch (const std::exception& error) {
             report_.left.push_back(
                 {fmt::format("whether it is kept for the next boot is not known: {}", error.what()),
                  persistent_});
