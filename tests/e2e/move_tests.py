@@ -242,9 +242,8 @@ def bare():
     return found
 
 
-@test("move-to-a-bare-host")
-def to_a_bare_host(case):
-    """All that it needs is in the script of the plan."""
+def to_bare(case):
+    """An attempt to move to it."""
     if not (case.programs / "fakesys").exists():
         raise Missing("fakesys was not built: libfuse3 was not found")
     a, b = case.nodes("lpar-a", bare())
@@ -254,6 +253,13 @@ def to_a_bare_host(case):
     attempt = RemoteAttempt(case, (a, b), guest)
     for node in (a, b):
         attempt.set_device(node)
+    return a, b, guest, attempt
+
+
+@test("move-to-a-bare-host")
+def to_a_bare_host(case):
+    """All that it needs is in the script of the plan."""
+    a, b, guest, attempt = to_bare(case)
     told = attempt.move(expect=1, outcome="not-moved")
     check("mdev.missing" in told["rules"], told)
     plan = [case.programs / "vfioapctl", "plan", "-d", b.name, "--mode", "detached"]
@@ -272,6 +278,26 @@ def to_a_bare_host(case):
     refused = b.run("sh", "-c", f"echo 1 >/sys/bus/mdev/devices/{MDEV}/remove", check=False)
     log = b.run("cat", "/run/e2e/fakesys/log").stdout
     check(refused.returncode != 0 and "remove: 1: EBUSY" in log, log)
+
+
+@test("move-prepared")
+def prepared(case):
+    """The service there makes it ready, and takes it back where the guest does not come."""
+    a, b, guest, attempt = to_bare(case)
+    before = b.run("cat", "/sys/bus/ap/apmask", "/sys/bus/ap/aqmask").stdout
+    attempt.set_device(b, attach="fail")
+    told = attempt.move("--prepare", expect=1, outcome="not-moved")
+    check("could not be attached" in told["reason"], told)
+    check_whole(guest, a, b)
+    check(b.run("cat", "/sys/bus/ap/apmask", "/sys/bus/ap/aqmask").stdout == before, "the masks are as they were")
+    check(b.run("ls", "/sys/bus/mdev/devices").stdout == "", "an mdev stays")
+    attempt.set_device(b)
+    attempt.move("--prepare", expect=0, outcome="moved")
+    check_whole(guest, b, a)
+    # What it uses now is not taken from it.
+    done = a.run(case.programs / "vfioapctl", "unplan", "-d", b.name, guest.name, check=False,
+                 environment=attempt.environment)
+    check(done.returncode == 1 and f"is used by guest {guest.name}" in done.stdout + done.stderr, done)
 
 
 # What the guest and its device do.
