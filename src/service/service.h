@@ -206,7 +206,6 @@ class Service {
     MigrationDevices devices_;
     std::shared_ptr<const Inventory> inventory_;
     std::shared_ptr<EmulatorProbe> emulator_ = std::make_shared<EmulatorProbe>(usual_emulator);
-    std::optional<Iommufd> iommufd_;  // of this machine, as last asked
     Qemu qemu_;
     std::string inventory_text_;  // of GetInventory; empty: to be made
     Clock::time_point inventory_text_time_;
@@ -217,17 +216,18 @@ class Service {
         Clock::time_point time;
     } judged_;
     std::map<Uuid, std::map<std::string, std::string>> verdicts_;
-    bool asking_for_verdicts_ = false;
     KnownKeys keys_;
-    bool looking_for_keys_ = false;
     std::unique_ptr<ManagerObject> manager_;
     std::map<Uuid, std::unique_ptr<MdevObject>> mdevs_;
     std::map<std::string, std::shared_ptr<MigrationObject>> migrations_;  // by path
     std::vector<std::string> closing_;                                    // paths
+    std::map<std::string, std::shared_ptr<PlanObject>> plans_;            // by path
     unsigned next_migration_ = 1;
-    std::map<std::string, std::shared_ptr<PlanObject>> plans_;  // by path
     unsigned next_plan_ = 1;
     bool stop_ = false;
+    bool asking_for_verdicts_ = false;
+    bool looking_for_keys_ = false;
+    std::optional<Iommufd> iommufd_;  // of this machine, as last asked
     Clock::time_point next_verdicts_;
     std::map<std::string, DestinationState> destination_states_;
     Event destinations_changed_;                              // raised by those that are followed

@@ -235,15 +235,15 @@ class FakeSys {
         const auto apqn = Apqn::parse(name);
         const auto apid =
             name.starts_with("card") ? parse_adapter(std::string_view{name}.substr(4)) : std::nullopt;
-        if (!apqn && !apid) return EINVAL;
-        if (verb == "vanish")
-            return change(
-                [&](KernelModel& model) { apqn ? model.take_queue(*apqn) : model.take_card(*apid); });
-        if (verb == "return")
-            return change(
-                [&](KernelModel& model) { apqn ? model.return_queue(*apqn) : model.return_card(*apid); });
-        if ((verb == "check-stop" || verb == "check-start") && apid)
-            return change([&](KernelModel& model) { model.check_stop(*apid, verb == "check-stop"); });
+        if (apqn) {
+            if (verb == "vanish") return change([&](KernelModel& model) { model.take_queue(*apqn); });
+            if (verb == "return") return change([&](KernelModel& model) { model.return_queue(*apqn); });
+        } else if (apid) {
+            if (verb == "vanish") return change([&](KernelModel& model) { model.take_card(*apid); });
+            if (verb == "return") return change([&](KernelModel& model) { model.return_card(*apid); });
+            if (verb == "check-stop" || verb == "check-start")
+                return change([&](KernelModel& model) { model.check_stop(*apid, verb == "check-stop"); });
+        }
         return EINVAL;
     }
 
