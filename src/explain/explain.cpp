@@ -228,6 +228,7 @@ class Explainer::State {
             log_.incoming = true;
         } else if (record.id == "no-stream" || record.id == "stream-broken") {
             log_.broken_at = unit.evidence.line;
+            forget_error(unit);
         }
         if (match.mdev && !unit.mdev) unit.mdev = match.mdev;
         if (record.kind == MessageKind::context) return;
@@ -241,6 +242,22 @@ class Explainer::State {
         const bool broken = log_.broken_at != 0 && unit.evidence.line - log_.broken_at <= 1;
         if (record.id == "load-failed" && unit.error == 0 && !broken) unit.error = errno_of(match.text);
         if (record.id == "vmstate-failed") unit.error = static_cast<int>(number_of(match.y, 10));
+    }
+
+    /// libvirt 11 tells what QEMU ended with before it tells of the broken stream.
+    void forget_error(const Unit& unit) {
+        if (log_.attempts.empty()) return;
+        auto& attempt = log_.attempts.back();
+        const auto gap = apart(attempt.last, unit.line.time);
+        if (attempt.error == EINVAL && attempt.drafts.empty() && gap && *gap <= same_attempt_seconds)
+            attempt.error = 0;
+    }
+
+    /// The other end of a migration that the source's QEMU has refused ends so, for want of a stream.
+    [[nodiscard]] static bool follows_refusal(const Attempt& attempt, const Unit& unit) {
+        const auto gap = apart(attempt.last, unit.line.time);
+        return attempt.refused && !attempt.by_hook && unit.error == EINVAL && gap &&
+               *gap <= same_attempt_seconds;
     }
 
     /// Whether what the line tells cannot be of the attempt that it seems to belong to.
@@ -316,7 +333,8 @@ class Explainer::State {
             // Several guests at a time fail one after the other; the line names none.
             for (std::size_t i = 0; i < attempts.size() && found == attempts.size(); ++i) {
                 const auto& a = attempts[i];
-                if (!starts_anew(a, unit) && (unit.error == 0 || (fits(a, unit.error) && a.error == 0)))
+                if (!starts_anew(a, unit) &&
+                    (unit.error == 0 || follows_refusal(a, unit) || (fits(a, unit.error) && a.error == 0)))
                     found = i;
             }
             if (found == attempts.size())
@@ -340,6 +358,7 @@ class Explainer::State {
     }
 
     void apply(const Unit& unit, Attempt& attempt) {
+        const bool consequence = follows_refusal(attempt, unit);
         attempt.logs.insert(logs_);
         if (!attempt.mdev) attempt.mdev = unit.mdev;
         if (attempt.guest.empty()) attempt.guest = unit.guest;
@@ -350,7 +369,7 @@ class Explainer::State {
         for (const auto& match : unit.matches)
             apply(unit, match, attempt);
         // A line that libvirt wraps names both ends; it was written at one of them, and which is not told.
-        if (unit.error != 0 && attempt.error == 0) attempt.error = unit.error;
+        if (unit.error != 0 && attempt.error == 0 && !consequence) attempt.error = unit.error;
     }
 
     void apply(const Unit& unit, const MessageMatch& match, Attempt& attempt) {
