@@ -52,6 +52,10 @@ std::optional<std::pair<unsigned, unsigned>> parse_range(std::string_view text, 
 
 }  // namespace
 
+bool is_among(const std::vector<Apqn>& queues, Apqn apqn) {
+    return std::binary_search(queues.begin(), queues.end(), apqn);
+}
+
 std::string queue_list_text(const std::vector<Apqn>& queues) {
     struct Adapter {
         unsigned apid;

@@ -16,6 +16,9 @@ namespace vfioap {
 /// adapters and one of domains together are all queues that these make. The same queues, the same text.
 std::string queue_list_text(const std::vector<Apqn>& queues);
 
+/// Whether sorted `queues` have this one.
+[[nodiscard]] bool is_among(const std::vector<Apqn>& queues, Apqn apqn);
+
 struct QueueList {
     std::vector<Apqn> queues;  ///< in the order of the text, each once
     /// The first item that is none, or whose range descends; within the text. Nothing follows it in `queues`.

@@ -25,7 +25,7 @@
 namespace vfioap {
 namespace {
 
-struct Options {
+struct ExplainArguments {
     std::vector<std::string> files;
     std::string guest;
     std::string since;
@@ -42,7 +42,7 @@ LogScanner::Input from_descriptor(int fd, const std::string& name) {
     };
 }
 
-void read_file(Explainer& explainer, const std::string& name) {
+void read_log(Explainer& explainer, const std::string& name) {
     if (name == "-") {
         explainer.read("standard input", from_descriptor(STDIN_FILENO, "standard input"));
         return;
@@ -117,7 +117,7 @@ std::optional<Guest> find_guest(const std::string& name, const std::string& uri)
     }
 }
 
-int explain(const CommonOptions& common, const Options& options) {
+int explain(const CommonOptions& common, const ExplainArguments& options) {
     const auto guest = find_guest(options.guest, common.uri);
     ExplainContext context;
     context.guest = guest ? guest->name : options.guest;
@@ -155,7 +155,7 @@ int explain(const CommonOptions& common, const Options& options) {
         if (std::count(options.files.begin(), options.files.end(), "-") > 1)
             throw InputError{"-", "standard input can be read once only"};
         for (const auto& file : options.files)
-            read_file(explainer, file);
+            read_log(explainer, file);
     }
     const auto explanation = explainer.finish(context);
     write_output(common.format == "json"
@@ -168,7 +168,7 @@ int explain(const CommonOptions& common, const Options& options) {
 }  // namespace
 
 void add_explain(CLI::App& app, const CommonOptions& common, Command& chosen) {
-    const auto options = std::make_shared<Options>();
+    const auto options = std::make_shared<ExplainArguments>();
     auto* const command = app.add_subcommand("explain", "Tell from logs why a migration failed");
     set_usage(*command, "vfioapctl explain [--guest GUEST] [--since TIME] [-s HOST -d HOST] [FILE…]");
     command->footer("Exit status: 0 explained, 1 not explained, 2 usage or unreadable input.");

@@ -41,7 +41,7 @@ constexpr int exit_moved = 0;
 constexpr int exit_not_moved = 1;
 constexpr int exit_needs_person = 3;
 
-struct Options {
+struct MigrateArguments {
     std::string guest;
     bool all = false;
     bool recover = false;
@@ -179,7 +179,8 @@ class Screen final : public MoveWatcher {
     std::uint64_t shown_ = 0;
 };
 
-std::string destination_uri_of(const Options& options, const CommonOptions& common, const std::string& root) {
+std::string destination_uri_of(const MigrateArguments& options, const CommonOptions& common,
+                               const std::string& root) {
     if (!options.destination_uri.empty()) return options.destination_uri;
     const auto location = parse_host_location(common.destination, root);
     if (location.kind != HostLocation::Kind::remote)
@@ -189,7 +190,7 @@ std::string destination_uri_of(const Options& options, const CommonOptions& comm
     return fmt::format("qemu+ssh://{}/system", location.value);
 }
 
-Json json_of(const Way& way, const Ended& ended) {
+Json move_json(const Way& way, const Ended& ended) {
     const auto& result = ended.result;
     return {{"guest",
              {{"name", way.guest},
@@ -278,7 +279,7 @@ bool confirmed(const std::string& guest) {
 
 class Migrate {
   public:
-    Migrate(const CommonOptions& common, const Options& options)
+    Migrate(const CommonOptions& common, const MigrateArguments& options)
         : common_{common},
           options_{options},
           root_{local_sysfs_root(common.sysfs_root)},
@@ -349,7 +350,7 @@ class Migrate {
 
     int end(Screen& screen, const Way& way, const Ended& ended) {
         show(screen, way, ended.result);
-        moves_.push_back(json_of(way, ended));
+        moves_.push_back(move_json(way, ended));
         last_ = ended.result.outcome;
         return exit_of(last_);
     }
@@ -673,7 +674,7 @@ class Migrate {
     }
 
     const CommonOptions& common_;
-    const Options& options_;
+    const MigrateArguments& options_;
     std::string root_;
     MoveJournal journal_;
     Libvirt libvirt_;
@@ -684,7 +685,7 @@ class Migrate {
 }  // namespace
 
 void add_migrate(CLI::App& app, const CommonOptions& common, Command& chosen) {
-    const auto options = std::make_shared<Options>();
+    const auto options = std::make_shared<MigrateArguments>();
     auto* const command =
         app.add_subcommand("migrate", "Move a running guest, and its device with it or after it");
     set_usage(

@@ -15,7 +15,7 @@
 namespace vfioap {
 namespace {
 
-struct Options {
+struct PlanArguments {
     std::string guest;
     std::string mode = "auto";
     bool leave_unused = false;
@@ -24,7 +24,7 @@ struct Options {
     bool all_queues = false;
 };
 
-int exit_code(Plan::State state) {
+int plan_exit_code(Plan::State state) {
     switch (state) {
         case Plan::State::nothing_to_do:
         case Plan::State::complete:
@@ -64,7 +64,7 @@ int apply_plan(const CommonOptions& common, const HostLocation& source, const Ho
     return show_service_report(service.apply(guest, Host{source}, with, plan_progress()), common.format);
 }
 
-int show_plan(const CommonOptions& common, const Options& options) {
+int show_plan(const CommonOptions& common, const PlanArguments& options) {
     if (common.destination.empty()) throw CLI::RequiredError{"--destination"};
     if (options.script && options.apply)
         throw CLI::ValidationError{"--script", "is for those who apply it by hand: not with --apply"};
@@ -85,13 +85,13 @@ int show_plan(const CommonOptions& common, const Options& options) {
     } else {
         write_output(render_plan_text(plan, {use_color(common.color), options.all_queues, output_width()}));
     }
-    return exit_code(plan.state);
+    return plan_exit_code(plan.state);
 }
 
 }  // namespace
 
 void add_plan(CLI::App& app, const CommonOptions& common, Command& chosen) {
-    const auto options = std::make_shared<Options>();
+    const auto options = std::make_shared<PlanArguments>();
     auto* const command = app.add_subcommand(
         "plan", "Say what a destination still needs before a guest can come, with commands");
     set_usage(*command, "vfioapctl plan [OPTIONS] -d HOST GUEST");

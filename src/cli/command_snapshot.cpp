@@ -39,12 +39,12 @@ class OutputBuffer : public std::streambuf {
     std::string buffer_;
 };
 
-struct Options {
+struct SnapshotArguments {
     std::string host;
     std::string output;
 };
 
-int take_snapshot(const CommonOptions& common, const Options& options) {
+int take_snapshot(const CommonOptions& common, const SnapshotArguments& options) {
     const auto& where = options.host.empty() ? common.source : options.host;
     const auto location = parse_host_location(where, local_sysfs_root(common.sysfs_root));
     const Host host{location};
@@ -67,7 +67,7 @@ int take_snapshot(const CommonOptions& common, const Options& options) {
 }  // namespace
 
 void add_snapshot(CLI::App& app, const CommonOptions& common, Command& chosen) {
-    const auto options = std::make_shared<Options>();
+    const auto options = std::make_shared<SnapshotArguments>();
     auto* const command = app.add_subcommand("snapshot", "Write the inventory of a host as one JSON file");
     set_usage(*command, "vfioapctl snapshot [-o FILE] [HOST]");
     command->add_option("HOST", options->host, "The host (default: local)")->type_name("");

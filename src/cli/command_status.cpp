@@ -51,7 +51,7 @@ struct Status {
 };
 
 /// Domains that use an mdev, by libvirt; none where it cannot be asked: status is about the host first.
-std::vector<DomainXml> domains_of(const std::string& uri, std::string& problem) {
+std::vector<DomainXml> all_domains(const std::string& uri, std::string& problem) {
     std::vector<DomainXml> domains;
     try {
         for (const auto& xml : all_domain_xml_from_libvirt(uri))
@@ -79,7 +79,7 @@ std::string age_text(std::int64_t seconds) {
     return fmt::format("{} d", seconds / day);
 }
 
-std::string text_of(const Status& status) {
+std::string status_text(const Status& status) {
     if (status.rows.empty()) return fmt::format("{} has no vfio-ap mdevs\n", terminal_safe(status.host.name));
     std::vector<std::vector<std::string>> table{{"MDEV", "GUEST", "STATE", "QUEUES", "CONTROL"}};
     for (const auto& destination : status.destinations) {
@@ -123,7 +123,7 @@ std::string text_of(const Status& status) {
     return text;
 }
 
-std::string json_of(const Status& status) {
+std::string status_json(const Status& status) {
     Json mdevs = Json::array();
     for (const auto& row : status.rows) {
         Json queues = Json::array();
@@ -219,7 +219,7 @@ struct Asked {
 int show_status(const CommonOptions& common, const Asked& asked) {
     const auto root = local_sysfs_root(common.sysfs_root);
     const auto show = [&](const Status& status) {
-        write_output(common.format == "json" ? json_of(status) : text_of(status));
+        write_output(common.format == "json" ? status_json(status) : status_text(status));
     };
     if (asked.service) {
         try {
@@ -243,7 +243,7 @@ int show_status(const CommonOptions& common, const Asked& asked) {
         }
     }
     std::string problem;
-    const auto domains = asked.libvirt ? domains_of(common.uri, problem) : std::vector<DomainXml>{};
+    const auto domains = asked.libvirt ? all_domains(common.uri, problem) : std::vector<DomainXml>{};
     show(read(common, root, domains));
     if (!problem.empty()) warn("vfioapctl", "guests are not known: " + problem);
     return 0;

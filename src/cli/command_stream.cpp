@@ -27,7 +27,7 @@
 namespace vfioap {
 namespace {
 
-struct Options {
+struct StreamArguments {
     std::string mdev;
     std::string file = "-";
     std::string layout;
@@ -76,7 +76,7 @@ class Input {
 };
 
 /// All of it; whether it is good is not asked here.
-StreamReader read_stream(const Input& input, const Options& options) {
+StreamReader read_stream(const Input& input, const StreamArguments& options) {
     StreamReader reader{parse_layout(options.layout)};
     input.each_piece([&](std::span<const std::uint8_t> piece) { return reader.feed(piece); });
     reader.finish();
@@ -87,7 +87,7 @@ void refuse_faulty(const Input& input, const StreamReader& reader) {
     if (reader.fault()) throw InputError{input.name(), to_text(*reader.fault())};
 }
 
-int save(const CommonOptions& common, const Options& options) {
+int save(const CommonOptions& common, const StreamArguments& options) {
     if (::isatty(STDOUT_FILENO) == 1) {
         throw InputError{"standard output",
                          "is a terminal, and a stream is binary; redirect it to a file or a pipe"};
@@ -115,7 +115,7 @@ int save(const CommonOptions& common, const Options& options) {
     return exit_compatible;
 }
 
-int decode(const CommonOptions& common, const Options& options) {
+int decode(const CommonOptions& common, const StreamArguments& options) {
     const Input input{options.file};
     const auto reader = read_stream(input, options);
     // What came before a fault helps to find it.
@@ -125,7 +125,7 @@ int decode(const CommonOptions& common, const Options& options) {
     return exit_compatible;
 }
 
-int verify(const CommonOptions& common, const Options& options) {
+int verify(const CommonOptions& common, const StreamArguments& options) {
     if (common.destination.empty()) throw CLI::RequiredError{"--destination"};
     const Host host{parse_host_location(common.destination, local_sysfs_root(common.sysfs_root))};
     const auto mdev = mdev_of(options.mdev, common.uri);
@@ -140,7 +140,7 @@ int verify(const CommonOptions& common, const Options& options) {
     return show_report(report, common, options.report);
 }
 
-int restore(const CommonOptions& common, const Options& options) {
+int restore(const CommonOptions& common, const StreamArguments& options) {
     const auto location = parse_host_location(common.destination.empty() ? "local" : common.destination,
                                               local_sysfs_root(common.sysfs_root));
     if (options.write && location.kind != HostLocation::Kind::sysfs)
@@ -180,10 +180,11 @@ int restore(const CommonOptions& common, const Options& options) {
     return exit_compatible;
 }
 
-using Action = int (*)(const CommonOptions&, const Options&);
+using Action = int (*)(const CommonOptions&, const StreamArguments&);
 
 CLI::App* add_action(CLI::App& stream, const char* name, const char* help, const char* usage, Action action,
-                     const CommonOptions& common, const std::shared_ptr<Options>& options, Command& chosen) {
+                     const CommonOptions& common, const std::shared_ptr<StreamArguments>& options,
+                     Command& chosen) {
     auto* const command = stream.add_subcommand(name, help);
     set_usage(*command, usage);
     command->callback([&chosen, &common, options, action] {
@@ -192,15 +193,15 @@ CLI::App* add_action(CLI::App& stream, const char* name, const char* help, const
     return command;
 }
 
-void add_mdev(CLI::App& command, Options& options, const char* help) {
+void add_mdev(CLI::App& command, StreamArguments& options, const char* help) {
     command.add_option("MDEV", options.mdev, help)->required()->type_name("");
 }
 
-void add_file(CLI::App& command, Options& options) {
+void add_file(CLI::App& command, StreamArguments& options) {
     command.add_option("FILE", options.file, "The stream (default: standard input)")->type_name("");
 }
 
-void add_layout(CLI::App& command, Options& options, const char* help) {
+void add_layout(CLI::App& command, StreamArguments& options, const char* help) {
     add_choice(command, "--layout", options.layout, {"l1", "l2", "l2b", "l3"},
                std::string{help} + ": l1, l2, l2b, l3", "LAYOUT");
 }
@@ -208,7 +209,7 @@ void add_layout(CLI::App& command, Options& options, const char* help) {
 }  // namespace
 
 void add_stream(CLI::App& app, const CommonOptions& common, Command& chosen) {
-    const auto options = std::make_shared<Options>();
+    const auto options = std::make_shared<StreamArguments>();
     auto* const stream = app.add_subcommand("stream", "Write, read and judge migration streams");
     set_usage(*stream, "vfioapctl stream COMMAND …");
     const std::string more = "vfioapctl --help has the other options, man 5 vfioap-stream the layouts.";

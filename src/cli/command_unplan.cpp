@@ -15,7 +15,7 @@ namespace vfioap {
 namespace {
 
 /// A name is the service's to know: the guest need not be known here any more.
-std::string guest_of(const std::string& argument, const std::string& uri) {
+std::string guest_argument(const std::string& argument, const std::string& uri) {
     if (argument != "-" && argument.find('/') == std::string::npos && !argument.ends_with(".xml"))
         return argument;
     return mdev_of(argument, uri).to_string();
@@ -24,7 +24,7 @@ std::string guest_of(const std::string& argument, const std::string& uri) {
 int take_back(const CommonOptions& common, const std::string& guest) {
     if (common.destination.empty()) throw CLI::RequiredError{"--destination"};
     const auto location = parse_host_location(common.destination, local_sysfs_root(common.sysfs_root));
-    const auto name = guest_of(guest, common.uri);
+    const auto name = guest_argument(guest, common.uri);
     PlanService service{location};
     try {
         return show_service_report(service.take_back(name, plan_progress()), common.format);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/check.h"
 
+#include "ap/queue_list.h"
 #include "compat/contents.h"
 #include "compat/findings.h"
 #include "compat/hardware.h"
@@ -22,10 +23,6 @@
 
 namespace vfioap {
 namespace {
-
-bool contains(const std::vector<Apqn>& sorted, Apqn apqn) {
-    return std::binary_search(sorted.begin(), sorted.end(), apqn);
-}
 
 class Check {
   public:
@@ -552,7 +549,7 @@ class Check {
             reasons.push_back(fmt::format("adapter {}: {}", adapter_text(adapter.apid), to_text(adapter)));
             for (const auto culprit : adapter.culprits) {
                 // The guest's own queues have findings of their own.
-                if (!contains(report_.queues, culprit)) foreign = true;
+                if (!is_among(report_.queues, culprit)) foreign = true;
             }
         }
         auto& finding = add(RuleId::config_filtered, Side::destination,

@@ -16,7 +16,7 @@ constexpr std::array<std::string_view, 1> ep11_keys{"WK"};
 
 enum class State { unknown, unset, set };
 
-State state_of(const MasterKeyRegister* current) {
+State key_state(const MasterKeyRegister* current) {
     if (current == nullptr || current->state == "-") return State::unknown;
     return current->state == "valid" ? State::set : State::unset;
 }
@@ -29,7 +29,7 @@ template <typename Keys>
 bool all_known(const Keys& names, const MasterKeys* keys) {
     if (keys == nullptr) return false;
     for (const auto name : names) {
-        if (state_of(keys->find(name, "CUR")) == State::unknown) return false;
+        if (key_state(keys->find(name, "CUR")) == State::unknown) return false;
     }
     return true;
 }
@@ -62,15 +62,15 @@ void KeyCheck::compare_key(Apqn apqn, std::string_view name, const MasterKeys& o
                            const MasterKeys& theirs) {
     const auto* const current = ours.find(name, "CUR");
     const auto* const there = theirs.find(name, "CUR");
-    const auto source = state_of(current);
-    const auto destination = state_of(there);
+    const auto source = key_state(current);
+    const auto destination = key_state(there);
     if (source == State::unknown || destination == State::unknown) return;
     if (source == State::unset && destination == State::unset) return;
     if (source == destination && current->pattern == there->pattern) return;
     // No key is set at the source: nothing there can depend on it. CCA still unwraps with the old key.
     const auto* const old = theirs.find(name, "OLD");
     const bool still_unwraps =
-        source == State::set && state_of(old) == State::set && old->pattern == current->pattern;
+        source == State::set && key_state(old) == State::set && old->pattern == current->pattern;
     const bool harmless = source == State::unset || still_unwraps;
     auto& queues = groups_[{RuleId::masterkey_mismatch, harmless ? Severity::warning : Severity::error,
                             Side::destination, std::string{name} + (still_unwraps ? "/OLD" : ""),

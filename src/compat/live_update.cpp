@@ -14,9 +14,9 @@
 namespace vfioap {
 namespace {
 
-class Check {
+class LiveUpdateCheck {
   public:
-    Check(const DomainXml& domain, const Inventory& host)
+    LiveUpdateCheck(const DomainXml& domain, const Inventory& host)
         : domain_{domain}, xml_{domain.live_update}, host_{host} {}
 
     Report run(bool strict) {
@@ -230,7 +230,7 @@ bool transfers_vfio(const std::string& version) {
 }
 
 Report check_live_update(const DomainXml& domain, const Inventory& host, bool strict) {
-    return Check{domain, host}.run(strict);
+    return LiveUpdateCheck{domain, host}.run(strict);
 }
 
 }  // namespace vfioap

@@ -29,7 +29,7 @@ constexpr auto both = Side::both;
 #define MDEV "62177883-f1bb-47f0-914d-32a22e3a8804"
 #define AT "vfio_ap_mdev " MDEV ": "
 
-constexpr std::array table{
+constexpr std::array message_table{
     // The destination's kernel: a queue that does not fit, and then why.
     Message{"queues-incompatible",
             {},
@@ -873,13 +873,13 @@ std::string_view to_text(MessageKind kind) {
 }
 
 std::span<const Message> messages() {
-    return table;
+    return message_table;
 }
 
 const Message& message(std::string_view id) {
-    const auto* const found =
-        std::find_if(table.begin(), table.end(), [id](const Message& record) { return record.id == id; });
-    if (found == table.end()) throw std::out_of_range{std::string{id}};
+    const auto* const found = std::find_if(message_table.begin(), message_table.end(),
+                                           [id](const Message& record) { return record.id == id; });
+    if (found == message_table.end()) throw std::out_of_range{std::string{id}};
     return *found;
 }
 

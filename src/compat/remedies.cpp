@@ -17,7 +17,7 @@ std::string write_command(std::string_view value, std::string_view path) {
     return command_of({std::string{path}, std::string{value}});
 }
 
-std::vector<std::string> commands_of(const std::vector<SysfsWrite>& writes) {
+std::vector<std::string> write_commands(const std::vector<SysfsWrite>& writes) {
     std::vector<std::string> commands;
     commands.reserve(writes.size());
     for (const auto& write : writes)
@@ -261,7 +261,7 @@ std::vector<Remedy> create_mdev(const Inventory& inventory, const Uuid& uuid, co
     if (!contents.none()) now.text += " and assign " + contents_text(contents);
     const auto writes =
         content_writes(uuid, {}, contents, inventory.has_feature("ap_config") ? &contents : nullptr);
-    for (auto& command : commands_of(writes))
+    for (auto& command : write_commands(writes))
         now.commands.push_back(std::move(command));
     return {std::move(now), keep_mdev(uuid)};
 }
@@ -283,7 +283,7 @@ std::vector<Remedy> exchange(const Mdev& mdev, const MdevContents& extra, const 
         now.text = fmt::format("make mdev {} hold {}, all at once", name,
                                whole->none() ? "nothing" : contents_text(*whole));
     }
-    now.commands = commands_of(writes);
+    now.commands = write_commands(writes);
     return {std::move(now), keep_mdev(mdev.uuid)};
 }
 

@@ -13,7 +13,7 @@ constexpr auto warning = Severity::warning;
 constexpr auto info = Severity::info;
 constexpr std::optional<Severity> silent{};
 
-constexpr std::array<Rule, 43> table{{
+constexpr std::array<Rule, 43> rule_table{{
     {RuleId::guest_no_vfio_ap, "guest.no-vfio-ap", info, info, "the guest has a vfio-ap device",
      "Without crypto devices there is nothing here that could stop the move.", info},
     {RuleId::guest_multiple_vfio_ap, "guest.multiple-vfio-ap", error, error,
@@ -112,8 +112,8 @@ constexpr std::array<Rule, 43> table{{
 }};
 
 constexpr bool in_order() {
-    for (std::size_t i = 0; i < table.size(); ++i) {
-        if (static_cast<std::size_t>(table[i].id) != i) return false;
+    for (std::size_t i = 0; i < rule_table.size(); ++i) {
+        if (static_cast<std::size_t>(rule_table[i].id) != i) return false;
     }
     return true;
 }
@@ -122,17 +122,17 @@ static_assert(in_order(), "the table is indexed by RuleId");
 }  // namespace
 
 std::span<const Rule> rules() {
-    return table;
+    return rule_table;
 }
 
 const Rule& rule(RuleId id) {
-    return table[static_cast<std::size_t>(id)];
+    return rule_table[static_cast<std::size_t>(id)];
 }
 
 std::optional<RuleId> parse_rule(std::string_view name) {
     const auto* const found =
-        std::find_if(table.begin(), table.end(), [&](const Rule& r) { return r.name == name; });
-    if (found == table.end()) return {};
+        std::find_if(rule_table.begin(), rule_table.end(), [&](const Rule& r) { return r.name == name; });
+    if (found == rule_table.end()) return {};
     return found->id;
 }
 

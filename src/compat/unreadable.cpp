@@ -3,6 +3,7 @@
 
 #include "ap/configuration.h"
 #include "ap/error.h"
+#include "ap/queue_list.h"
 #include "compat/findings.h"
 #include "compat/remedies.h"
 
@@ -20,10 +21,6 @@
 
 namespace vfioap {
 namespace {
-
-bool contains(const std::vector<Apqn>& sorted, Apqn apqn) {
-    return std::binary_search(sorted.begin(), sorted.end(), apqn);
-}
 
 /// The queue that a path below devices/ap belongs to.
 std::optional<Apqn> queue_of(std::string_view path) {
@@ -68,7 +65,7 @@ class Needs {
     static Severity needed(bool is) { return is ? Severity::error : Severity::info; }
 
     [[nodiscard]] std::optional<Severity> of_queue(Apqn apqn, std::string_view leaf) const {
-        if (contains(queues_, apqn)) {
+        if (is_among(queues_, apqn)) {
             // What its keys are is asked by another rule.
             return needed(leaf == "ap_functions" || leaf == "driver" ||
                           (destination_ && mode_ == Mode::detached && among(leaf, {"config", "chkstop"})));
@@ -209,11 +206,11 @@ void add_unreadable(const Inventory& host, Side side, const GuestPart& guest,
     for (const auto& item : host.unreadable) {
         if (const auto severity = needs.severity(item)) unreadable.add(*severity, item);
     }
-    const auto failed = [&host](const std::string& path) { return host.find_unreadable(path) != nullptr; };
+    const auto not_read = [&host](const std::string& path) { return host.find_unreadable(path) != nullptr; };
     std::erase_if(unknown_hardware, [&](Apqn apqn) {
-        return failed(queue_path(apqn) + "/ap_functions") ||
-               failed(card_path(apqn.apid()) + "/ap_functions") ||
-               failed(card_path(apqn.apid()) + "/raw_hwtype");
+        return not_read(queue_path(apqn) + "/ap_functions") ||
+               not_read(card_path(apqn.apid()) + "/ap_functions") ||
+               not_read(card_path(apqn.apid()) + "/raw_hwtype");
     });
     unreadable.add_absent(std::move(unknown_hardware), "such queue, or no raw_hwtype or ap_functions");
     unreadable.move_to(findings);

@@ -86,7 +86,7 @@ std::string_view nearest_key(std::string_view name, bool of_guests) {
     return nearest;
 }
 
-std::string_view trimmed(std::string_view text) {
+std::string_view without_blanks(std::string_view text) {
     text.remove_prefix(std::min(text.find_first_not_of(blanks), text.size()));
     return text.substr(0, text.find_last_not_of(blanks) + 1);
 }
@@ -152,7 +152,7 @@ class Reader {
             return false;
         }
         continued_ = !line.empty() && blanks.find(line.front()) != std::string_view::npos;
-        auto text = trimmed(line);
+        auto text = without_blanks(line);
         if (number_ == 1 && text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
         if (text.empty() || text.front() == '#' || text.front() == ';') return true;
         if (text.front() == '[' && !continued_) {
@@ -171,9 +171,10 @@ class Reader {
             complain("a section without \"]\"", "[guest NAME]");
             return;
         }
-        const auto name = trimmed(text.substr(1, end - 1));
+        const auto name = without_blanks(text.substr(1, end - 1));
         static constexpr std::string_view guest = "guest";
-        const auto of = name.starts_with(guest) ? trimmed(name.substr(guest.size())) : std::string_view{};
+        const auto of =
+            name.starts_with(guest) ? without_blanks(name.substr(guest.size())) : std::string_view{};
         if (of.empty() || of.data() == name.data() + guest.size() || has_control(of)) {
             complain(fmt::format("section [{}], whose lines are ignored", printable(name)), "[guest NAME]");
             return;

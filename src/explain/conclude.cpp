@@ -117,15 +117,15 @@ class Conclusion {
             attempt_.destination_host.empty() ? context_.destination : attempt_.destination_host;
         out_.evidence = attempt_.evidence;
         // A source that refuses leaves a destination behind that fails for want of a guest.
-        out_.outcome = attempt_.kernel_seen || attempt_.error != 0 ? Outcome::failed
-                       : attempt_.refused                          ? Outcome::refused
-                       : attempt_.failed                           ? Outcome::failed
-                       : attempt_.completed                        ? Outcome::completed
-                                                                   : Outcome::unknown;
+        out_.outcome = attempt_.kernel_seen || attempt_.error != 0 ? AttemptOutcome::failed
+                       : attempt_.refused                          ? AttemptOutcome::refused
+                       : attempt_.failed                           ? AttemptOutcome::failed
+                       : attempt_.completed                        ? AttemptOutcome::completed
+                                                                   : AttemptOutcome::unknown;
         add_drafts();
         add_headlines();
         if (out_.causes.empty()) add_candidates();
-        if (out_.outcome != Outcome::completed) ask_inventories();
+        if (out_.outcome != AttemptOutcome::completed) ask_inventories();
         for (auto& cause : out_.causes)
             if (cause.remedies.empty()) advise_generally(cause);
         std::stable_sort(out_.causes.begin(), out_.causes.end(),
@@ -408,7 +408,7 @@ class Conclusion {
 
     [[nodiscard]] std::string check_command() const {
         return fmt::format("vfioap-check {} -s SOURCE.json -d DESTINATION.json",
-                           out_.outcome == Outcome::refused ? guest() : "--mode native " + guest());
+                           out_.outcome == AttemptOutcome::refused ? guest() : "--mode native " + guest());
     }
 
     void add_missing() {
@@ -419,7 +419,7 @@ class Conclusion {
                 attempt_.other_device, where(Side::destination), guest()));
             return;
         }
-        if (out_.outcome == Outcome::completed) {
+        if (out_.outcome == AttemptOutcome::completed) {
             miss(
                 "nothing failed that is in the log; no kernel compares master keys, so if secure keys fail "
                 "in the "
@@ -427,23 +427,23 @@ class Conclusion {
                 fmt::format("vfioap-check {} -s SOURCE.json -d DESTINATION.json", guest()));
             return;
         }
-        if (out_.outcome == Outcome::unknown) {
+        if (out_.outcome == AttemptOutcome::unknown) {
             miss(
                 fmt::format("how it ended: what virsh printed, or the log of QEMU on both hosts: less "
                             "/var/log/libvirt/qemu/{}.log",
                             guest()));
         }
-        if (out_.outcome == Outcome::refused && attempt_.by_hook && attempt_.drafts.empty()) {
+        if (out_.outcome == AttemptOutcome::refused && attempt_.by_hook && attempt_.drafts.empty()) {
             miss(fmt::format(
                 "what the hook said; it stands behind the line in what virsh printed, and {}: journalctl "
                 "-t vfioap-hook --since -1h",
                 where(Side::destination)));
         }
-        if (out_.outcome == Outcome::refused && out_.causes.empty() && !attempt_.by_hook) {
+        if (out_.outcome == AttemptOutcome::refused && out_.causes.empty() && !attempt_.by_hook) {
             miss(fmt::format("why libvirt refused it: {}: virsh migrate --live {} DESTINATION",
                              where(Side::source), guest()));
         }
-        if (out_.outcome == Outcome::failed && !attempt_.kernel_seen) {
+        if (out_.outcome == AttemptOutcome::failed && !attempt_.kernel_seen) {
             miss(fmt::format(
                 "the kernel's lines, which name queue and reason; {}: journalctl -k --since -1h -g "
                 "vfio_ap",
@@ -475,7 +475,7 @@ class Conclusion {
                 "failure; "
                 "take new ones on both hosts: vfioapctl snapshot -o HOST.json");
         }
-        if (!asked_ && out_.outcome != Outcome::completed) {
+        if (!asked_ && out_.outcome != AttemptOutcome::completed) {
             miss(fmt::format(
                 "what both hosts have, for remedies with the numbers filled in; on each: vfioapctl "
                 "snapshot -o HOST.json; then: {}",

@@ -59,7 +59,7 @@ void add_evidence(std::vector<Evidence>& list, const Evidence& evidence) {
 
 }  // namespace
 
-std::string_view to_text(Outcome outcome) {
+std::string_view to_text(AttemptOutcome outcome) {
     static constexpr std::array<std::string_view, 4> words{"failed", "refused", "completed", "unknown"};
     return words[static_cast<std::size_t>(outcome)];
 }
@@ -72,7 +72,7 @@ std::string_view to_text(Certainty confidence) {
 bool Explanation::explained() const {
     return !migrations.empty() &&
            std::all_of(migrations.begin(), migrations.end(), [](const Migration& migration) {
-               return migration.outcome == Outcome::completed ||
+               return migration.outcome == AttemptOutcome::completed ||
                       std::any_of(migration.causes.begin(), migration.causes.end(),
                                   [](const Cause& cause) { return cause.confidence != Certainty::possible; });
            });

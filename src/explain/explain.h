@@ -17,10 +17,10 @@
 namespace vfioap {
 
 /// refused: before anything was sent; failed: afterwards.
-enum class Outcome : std::uint8_t { failed, refused, completed, unknown };
+enum class AttemptOutcome : std::uint8_t { failed, refused, completed, unknown };
 /// certain: a line says so. likely: what usually is behind the lines. possible: nothing speaks against it.
 enum class Certainty : std::uint8_t { certain, likely, possible };
-std::string_view to_text(Outcome outcome);
+std::string_view to_text(AttemptOutcome outcome);
 std::string_view to_text(Certainty confidence);
 
 struct Evidence {
@@ -45,7 +45,7 @@ struct Cause {
 struct Migration {
     std::string guest;  ///< empty: not told
     std::optional<Uuid> mdev;
-    Outcome outcome = Outcome::unknown;
+    AttemptOutcome outcome = AttemptOutcome::unknown;
     std::string source_host;  ///< empty: not told
     std::string destination_host;
     std::vector<Cause> causes;         ///< likeliest first

@@ -17,7 +17,7 @@ constexpr std::size_t most_queues = 512;
 /// Columns from a section's first to its text, and to a command of `do`.
 constexpr std::size_t command_column = 13;
 
-std::string_view trimmed(std::string_view text) {
+std::string_view without_blanks(std::string_view text) {
     const auto first = text.find_first_not_of(" \t\r");
     if (first == std::string_view::npos) return {};
     return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
@@ -25,7 +25,7 @@ std::string_view trimmed(std::string_view text) {
 
 /// The next word, taken away with the blanks before it.
 std::string_view take_word(std::string_view& text) {
-    text = trimmed(text);
+    text = without_blanks(text);
     const auto end = std::min(text.find(' '), text.size());
     const auto word = text.substr(0, end);
     text.remove_prefix(end);
@@ -52,14 +52,14 @@ HookReport::HookReport(std::string_view first) {
     auto rest = first.substr(from + 11);
     source_ = printable(take_word(rest));
     // Where the names are the same, the locations follow them.
-    if (trimmed(rest).starts_with("(")) take_word(rest);
+    if (without_blanks(rest).starts_with("(")) take_word(rest);
     if (take_word(rest) == "to") {
         auto name = take_word(rest);
         while (!name.empty() && (name.back() == ':' || name.back() == ','))
             name.remove_suffix(1);
         destination_ = printable(name);
     }
-    while (!(rest = trimmed(rest)).empty() && findings_.size() < most_lines) {
+    while (!(rest = without_blanks(rest)).empty() && findings_.size() < most_lines) {
         auto word = take_word(rest);
         while (!word.empty() && (word.back() == ',' || word.back() == '.' || word.back() == ';'))
             word.remove_suffix(1);
@@ -78,13 +78,13 @@ Side HookReport::side_of(std::string_view host) const {
 
 bool HookReport::add_line(std::string_view line) {
     if (++lines_ > most_lines) return false;
-    const auto text = trimmed(line);
+    const auto text = without_blanks(line);
     if (text.empty()) return true;
     const auto indent = line.find_first_not_of(' ');
     auto rest = text;
     const auto word = take_word(rest);
     if (const auto severity = severity_of(word)) {
-        const auto id = parse_rule(trimmed(rest));
+        const auto id = parse_rule(without_blanks(rest));
         if (!id) return false;
         // Named in the first line already.
         const auto named = std::find_if(findings_.begin(), findings_.end(), [&](const Finding& finding) {
@@ -124,7 +124,7 @@ bool HookReport::add_line(std::string_view line) {
         label_ = found->second;
         if (label_ == Label::action) {
             Remedy remedy;
-            rest = trimmed(rest);
+            rest = without_blanks(rest);
             if (rest.starts_with("on ")) {
                 const auto colon = std::min(rest.find(": "), rest.size());
                 remedy.host = side_of(rest.substr(3, colon - std::min<std::size_t>(3, colon)));
@@ -155,11 +155,11 @@ void HookReport::take_words(std::string_view words) {
             if (!finding.remedies.empty()) append(finding.remedies.back().text, words);
             break;
         case Label::queues:
-            while (!(words = trimmed(words)).empty() && finding.queues.size() < most_queues)
+            while (!(words = without_blanks(words)).empty() && finding.queues.size() < most_queues)
                 if (const auto queue = Apqn::parse(take_word(words))) finding.queues.push_back(*queue);
             break;
         case Label::control:
-            while (!(words = trimmed(words)).empty() && finding.control_domains.size() < ap_devices) {
+            while (!(words = without_blanks(words)).empty() && finding.control_domains.size() < ap_devices) {
                 const auto word = take_word(words);
                 unsigned domain = ap_devices;
                 if (word.size() == 4) std::from_chars(word.data(), word.data() + word.size(), domain, 16);

@@ -182,7 +182,7 @@ void take_origin(std::string_view rest, LogLine& line) {
     line.channel = channel_of(name);
 }
 
-std::string text_of(const nlohmann::json& entry, const char* key) {
+std::string field_text(const nlohmann::json& entry, const char* key) {
     const auto found = entry.find(key);
     return found != entry.end() && found->is_string() ? found->get<std::string>() : std::string{};
 }
@@ -203,10 +203,10 @@ bool parse_journal(std::string_view text, LogLine& line) {
     } else {
         return false;
     }
-    const auto host = text_of(entry, "_HOSTNAME");
+    const auto host = field_text(entry, "_HOSTNAME");
     if (is_name(host)) line.host = host;
-    line.channel = channel_of(text_of(entry, "SYSLOG_IDENTIFIER"));
-    const auto usec = text_of(entry, "__REALTIME_TIMESTAMP");
+    line.channel = channel_of(field_text(entry, "SYSLOG_IDENTIFIER"));
+    const auto usec = field_text(entry, "__REALTIME_TIMESTAMP");
     std::uint64_t value = 0;
     if (const auto [end, error] = std::from_chars(usec.data(), usec.data() + usec.size(), value);
         error == std::errc{} && !usec.empty())

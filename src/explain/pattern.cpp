@@ -11,14 +11,14 @@ constexpr std::size_t uuid_size = 36;
 constexpr std::size_t queue_size = 7;
 constexpr std::size_t domain_size = 4;
 constexpr std::size_t most_digits = 18;
-constexpr std::size_t most_text = 256;
-constexpr std::size_t most_queues = 256;
+constexpr std::size_t most_field = 256;
+constexpr std::size_t most_field_queues = 256;
 
 bool is_hex(char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
-std::string_view trimmed(std::string_view text, std::string_view dropped) {
+std::string_view without_ends(std::string_view text, std::string_view dropped) {
     const auto first = text.find_first_not_of(dropped);
     if (first == std::string_view::npos) return {};
     return text.substr(first, text.find_last_not_of(dropped) - first + 1);
@@ -26,7 +26,7 @@ std::string_view trimmed(std::string_view text, std::string_view dropped) {
 
 /// Text up to the first of `stops`, at most so much as is kept.
 std::size_t run(std::string_view text, std::size_t at, std::string_view stops) {
-    const auto within = text.substr(at, most_text);
+    const auto within = text.substr(at, most_field);
     return std::min(within.find_first_of(stops), within.size());
 }
 
@@ -85,7 +85,7 @@ bool Pattern::match_here(std::string_view text, std::size_t at, MessageMatch& ma
     };
     const auto take_queue = [&] {
         const auto queue = Apqn::parse(text.substr(std::min(at, text.size()), queue_size));
-        if (!queue || match.queues.size() >= most_queues) return false;
+        if (!queue || match.queues.size() >= most_field_queues) return false;
         match.queues.push_back(*queue);
         at += queue_size;
         return true;
@@ -128,16 +128,16 @@ bool Pattern::match_here(std::string_view text, std::size_t at, MessageMatch& ma
             if (match.negated) at += 4;
         } else if (part.name == "device") {
             const auto size = run(text, at, " '\"\\\r\n");
-            match.text = trimmed(text.substr(at, size), "().,;:");
+            match.text = without_ends(text.substr(at, size), "().,;:");
             at += size;
         } else if (part.name == "error") {
             const auto size = run(text, at, ":.\"\\\r\n");
-            match.text = trimmed(text.substr(at, size), " ");
+            match.text = without_ends(text.substr(at, size), " ");
             at += size;
         } else if (part.name == "guest") {
             const auto next = i + 1 < parts_.size() ? parts_[i + 1].literal : std::string_view{"\n"};
-            const auto size = std::min(text.substr(at, most_text).find(next), most_text);
-            if (size == most_text || size == 0) return false;
+            const auto size = std::min(text.substr(at, most_field).find(next), most_field);
+            if (size == most_field || size == 0) return false;
             match.text = text.substr(at, size);
             at += size;
         } else {  // text

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "host/attributes.h"
 
+#include "host/snapshot_limits.h"
+
 #include <algorithm>
 #include <charconv>
 #include <utility>
 
 namespace vfioap {
 namespace {
-
-/// What a snapshot holds of features. Refused rather than cut: the word that decides may be the last.
-constexpr std::size_t max_words = 64;
 
 template <typename Number>
 std::optional<Number> parse_number(std::string_view text, int base) {

@@ -61,7 +61,7 @@ class Damage : public std::runtime_error {
     throw Damage{fmt::format("{}: expected {}", place, expected)};
 }
 
-const std::string& text_of(const Json& object, const char* name, const std::string& place) {
+const std::string& text_member(const Json& object, const char* name, const std::string& place) {
     const auto member = object.find(name);
     if (member == object.end() || !member->is_string()) damaged(place + '.' + name, "a string");
     return member->get_ref<const std::string&>();
@@ -76,7 +76,7 @@ std::map<Apqn, KnownKey> entries_of(const std::string& bytes) {
         throw Damage{fmt::format("byte {} is not JSON", error.byte)};
     }
     if (!document.is_object()) damaged("$", "an object");
-    if (text_of(document, "schema", "$") != known_keys_schema)
+    if (text_member(document, "schema", "$") != known_keys_schema)
         damaged("$.schema", fmt::format("{}", known_keys_schema));
     const auto keys = document.find("keys");
     if (keys == document.end() || !keys->is_array()) damaged("$.keys", "an array");
@@ -87,12 +87,12 @@ std::map<Apqn, KnownKey> entries_of(const std::string& bytes) {
     for (const auto& item : *keys) {
         const auto place = fmt::format("$.keys[{}]", index++);
         if (!item.is_object()) damaged(place, "an object");
-        const auto list = parse_queue_list(text_of(item, "queues", place), seen);
+        const auto list = parse_queue_list(text_member(item, "queues", place), seen);
         if (!list.good() || list.queues.empty()) damaged(place + ".queues", "a list of queues, each once");
         KnownKey entry;
-        if (item.contains("serialnr")) entry.serialnr = text_of(item, "serialnr", place);
+        if (item.contains("serialnr")) entry.serialnr = text_member(item, "serialnr", place);
         if (entry.serialnr.size() > max_serialnr) damaged(place + ".serialnr", "at most 256 bytes");
-        const auto time = parse_time(text_of(item, "seen", place));
+        const auto time = parse_time(text_member(item, "seen", place));
         if (!time) damaged(place + ".seen", "YYYY-MM-DDThh:mm:ssZ");
         entry.seen = *time;
         const auto lines = item.find("mkvps");
@@ -125,7 +125,7 @@ std::optional<std::string> set_aside(const std::string& path) {
     return {};
 }
 
-std::string_view trimmed(std::string_view line) {
+std::string_view without_blanks(std::string_view line) {
     static constexpr std::string_view blanks = " \t\r";
     line.remove_prefix(std::min(line.find_first_not_of(blanks), line.size()));
     return line.substr(0, line.find_last_not_of(blanks) + 1);
@@ -138,7 +138,7 @@ class GivenReader {
 
     void take(std::string_view line) {
         ++number_;
-        line = trimmed(line);
+        line = without_blanks(line);
         if (line.empty() || line.front() == '#') return;
         if (line.front() == '[') {
             close();

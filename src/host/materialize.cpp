@@ -44,17 +44,17 @@ const std::string& checked(const std::string& name, std::string_view what) {
 }
 
 /// An open directory of the tree.
-class Directory {
+class NewDirectory {
   public:
-    Directory(int fd, std::string path) : fd_{fd}, path_{std::move(path)} {}
-    ~Directory() {
+    NewDirectory(int fd, std::string path) : fd_{fd}, path_{std::move(path)} {}
+    ~NewDirectory() {
         if (fd_ >= 0) ::close(fd_);
     }
-    Directory(Directory&& other) noexcept
+    NewDirectory(NewDirectory&& other) noexcept
         : fd_{std::exchange(other.fd_, -1)}, path_{std::move(other.path_)} {}
-    Directory(const Directory&) = delete;
-    Directory& operator=(const Directory&) = delete;
-    Directory& operator=(Directory&&) = delete;
+    NewDirectory(const NewDirectory&) = delete;
+    NewDirectory& operator=(const NewDirectory&) = delete;
+    NewDirectory& operator=(NewDirectory&&) = delete;
 
     [[nodiscard]] int fd() const { return fd_; }
     [[nodiscard]] const std::string& path() const { return path_; }
@@ -63,7 +63,7 @@ class Directory {
     }
 
     /// The subdirectory, made if need be.
-    [[nodiscard]] Directory sub(const std::string& name) const {
+    [[nodiscard]] NewDirectory sub(const std::string& name) const {
         if (::mkdirat(fd_, name.c_str(), 0755) != 0 && errno != EEXIST) fail("make directory", name);
         const int fd = ::openat(fd_, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0) fail("open directory", name);
@@ -95,7 +95,7 @@ class Directory {
         if (::symlinkat(target.c_str(), fd_, name.c_str()) != 0) fail("create link", name);
     }
     /// Another name for the file `name` of `other`; false where the file system allows no more of them.
-    [[nodiscard]] bool same_file(const Directory& other, const char* name) const {
+    [[nodiscard]] bool same_file(const NewDirectory& other, const char* name) const {
         if (::linkat(other.fd_, name, fd_, name, 0) == 0) return true;
         if (errno == EMLINK || errno == EPERM || errno == EOPNOTSUPP) return false;
         fail("link", name);
@@ -158,7 +158,7 @@ void clear(int fd, const std::string& path) {
         if (::unlinkat(fd, name.c_str(), 0) == 0) continue;
         const int below = ::openat(fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (below >= 0) {
-            const Directory directory{below, fmt::format("{}/{}", path, name)};
+            const NewDirectory directory{below, fmt::format("{}/{}", path, name)};
             clear(directory.fd(), directory.path());
         }
         ::unlinkat(fd, name.c_str(), AT_REMOVEDIR);
@@ -207,19 +207,19 @@ std::string domains_text(const Mask& domains) {
 
 class Tree {
   public:
-    Tree(const Inventory& inventory, const Directory& root) : inventory_{inventory}, root_{root} {}
+    Tree(const Inventory& inventory, const NewDirectory& root) : inventory_{inventory}, root_{root} {}
 
     void make() {
-        const Directory bus = root_.sub("bus");
-        const Directory devices = root_.sub("devices");
+        const NewDirectory bus = root_.sub("bus");
+        const NewDirectory devices = root_.sub("devices");
         if (inventory_.ap || !inventory_.cards.empty() || !inventory_.queues.empty()) {
-            const Directory bus_ap = bus.sub("ap");
+            const NewDirectory bus_ap = bus.sub("ap");
             make_bus(bus_ap);
             make_cards(bus_ap, devices.sub("ap"));
         }
         if (inventory_.vfio_ap || !inventory_.mdevs.empty()) make_vfio_ap(bus, devices);
         if (inventory_.prot_virt_guest || inventory_.prot_virt_host) {
-            const Directory uv = root_.sub("firmware").sub("uv");
+            const NewDirectory uv = root_.sub("firmware").sub("uv");
             uv.boolean("prot_virt_guest", inventory_.prot_virt_guest);
             uv.boolean("prot_virt_host", inventory_.prot_virt_host);
         }
@@ -240,7 +240,7 @@ class Tree {
         root_.line(identity_file.data(), text.str());
     }
 
-    void make_bus(const Directory& bus) const {
+    void make_bus(const NewDirectory& bus) const {
         const ApBus ap = inventory_.ap.value_or(ApBus{});
         bus.mask("apmask", ap.apmask);
         bus.mask("aqmask", ap.aqmask);
@@ -262,7 +262,7 @@ class Tree {
     }
 
     /// `bus/ap/drivers/NAME`, opened once.
-    const Directory& driver(const Directory& drivers, const std::string& name) {
+    const NewDirectory& driver(const NewDirectory& drivers, const std::string& name) {
         const auto found = drivers_.find(name);
         if (found != drivers_.end()) return found->second;
         return drivers_.emplace(name, drivers.sub(checked(name, "the driver of a card or queue")))
@@ -270,19 +270,19 @@ class Tree {
     }
 
     /// Counters and names that nobody changes and no inventory holds.
-    static void idle(const Directory& device) {
+    static void idle(const NewDirectory& device) {
         for (const char* const name : {"request_count", "requestq_count", "pendingq_count"})
             device.line(name, "0");
     }
 
-    void make_cards(const Directory& bus, const Directory& devices) {
-        const Directory bus_devices = bus.sub("devices");
-        const Directory drivers = bus.sub("drivers");
+    void make_cards(const NewDirectory& bus, const NewDirectory& devices) {
+        const NewDirectory bus_devices = bus.sub("devices");
+        const NewDirectory drivers = bus.sub("drivers");
         if (inventory_.vfio_ap) driver(drivers, std::string{vfio_ap_driver_name});
 
         for (const auto& card : inventory_.cards) {
             const auto name = "card" + adapter_text(card.apid);
-            const Directory device = devices.sub(name);
+            const NewDirectory device = devices.sub(name);
             device.number("hwtype", card.hwtype);
             device.number("raw_hwtype", card.raw_hwtype);
             device.functions(card.ap_functions);
@@ -306,21 +306,21 @@ class Tree {
         // Card by card, as the queues are sorted, so that few directories are open.
         for (std::size_t first = 0; first < inventory_.queues.size();) {
             const auto apid = inventory_.queues[first].apqn.apid();
-            const Directory card = devices.sub("card" + adapter_text(apid));
-            const Directory* sample = nullptr;
+            const NewDirectory card = devices.sub("card" + adapter_text(apid));
+            const NewDirectory* sample = nullptr;
             const auto first_device = card.sub(inventory_.queues[first].apqn.to_string());
             for (; first < inventory_.queues.size() && inventory_.queues[first].apqn.apid() == apid;
                  ++first) {
                 const Queue& queue = inventory_.queues[first];
-                const Directory device = card.sub(queue.apqn.to_string());
+                const NewDirectory device = card.sub(queue.apqn.to_string());
                 make_queue(queue, device, bus_devices, drivers, sample);
                 sample = &first_device;
             }
         }
     }
 
-    void make_queue(const Queue& queue, const Directory& device, const Directory& bus_devices,
-                    const Directory& drivers, const Directory* sample) {
+    void make_queue(const Queue& queue, const NewDirectory& device, const NewDirectory& bus_devices,
+                    const NewDirectory& drivers, const NewDirectory* sample) {
         device.boolean("config", queue.config);
         device.boolean("chkstop", queue.chkstop);
         device.boolean("online", queue.online);
@@ -372,22 +372,22 @@ class Tree {
         }
     }
 
-    void make_vfio_ap(const Directory& bus, const Directory& devices) const {
-        const Directory vfio_ap = devices.sub("vfio_ap");
-        const Directory matrix = vfio_ap.sub("matrix");
+    void make_vfio_ap(const NewDirectory& bus, const NewDirectory& devices) const {
+        const NewDirectory vfio_ap = devices.sub("vfio_ap");
+        const NewDirectory matrix = vfio_ap.sub("matrix");
         const VfioAp driver = inventory_.vfio_ap.value_or(VfioAp{});
         if (driver.features) matrix.line("features", joined(*driver.features));
         matrix.link("subsystem", "../../../bus/matrix");
 
-        const Directory bus_matrix = bus.sub("matrix");
+        const NewDirectory bus_matrix = bus.sub("matrix");
         bus_matrix.sub("devices").link("matrix", "../../../devices/vfio_ap/matrix");
         root_.sub("class").sub("mdev_bus").link("matrix", "../../devices/vfio_ap/matrix");
 
         make_types(matrix.sub("mdev_supported_types"), driver);
-        const Directory bus_mdev = bus.sub("mdev");
-        const Directory bus_mdev_devices = bus_mdev.sub("devices");
+        const NewDirectory bus_mdev = bus.sub("mdev");
+        const NewDirectory bus_mdev_devices = bus_mdev.sub("devices");
         if (inventory_.mdevs.empty()) return;
-        const Directory groups = root_.sub("kernel").sub("iommu_groups");
+        const NewDirectory groups = root_.sub("kernel").sub("iommu_groups");
         std::size_t number = 0;
         for (const auto& mdev : inventory_.mdevs) {
             const auto& uuid = mdev.uuid.to_string();
@@ -401,7 +401,7 @@ class Tree {
     }
 
     /// `mdev_supported_types`: that of vfio_ap, and whatever else the mdevs say they are.
-    void make_types(const Directory& types, const VfioAp& driver) const {
+    void make_types(const NewDirectory& types, const VfioAp& driver) const {
         const std::string usual = "vfio_ap-passthrough";
         std::map<std::string, std::optional<std::string>> apis;
         if (inventory_.vfio_ap) apis[usual] = "vfio-ap";
@@ -422,7 +422,7 @@ class Tree {
             }
         }
         for (const auto& [name, api] : apis) {
-            const Directory type = types.sub(name);
+            const NewDirectory type = types.sub(name);
             type.text("device_api", api);
             type.file("create", "", 0200);
             if (name == usual) {
@@ -432,7 +432,7 @@ class Tree {
         }
     }
 
-    static void make_mdev(const Mdev& mdev, const Directory& device, std::size_t group) {
+    static void make_mdev(const Mdev& mdev, const NewDirectory& device, std::size_t group) {
         device.file("matrix", matrix_text(mdev.adapters, mdev.domains));
         if (mdev.guest_matrix) device.file("guest_matrix", queues_text(*mdev.guest_matrix));
         if (mdev.control_domains) device.file("control_domains", domains_text(*mdev.control_domains));
@@ -471,7 +471,7 @@ class Tree {
             ::close(fd);
             fd = below;
         }
-        const Directory parent{fd, item.path};
+        const NewDirectory parent{fd, item.path};
         if (name.empty()) return;
         struct stat status {};
         if (::fstatat(fd, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
@@ -483,8 +483,8 @@ class Tree {
     }
 
     const Inventory& inventory_;
-    const Directory& root_;
-    std::map<std::string, Directory> drivers_;
+    const NewDirectory& root_;
+    std::map<std::string, NewDirectory> drivers_;
 };
 
 }  // namespace
@@ -498,7 +498,7 @@ void materialize(const Inventory& inventory, const std::string& directory) {
     const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 && errno == ENOTDIR) throw InputError{directory, "is not a directory"};
     if (fd < 0) throw SystemError{"open directory", directory, errno};
-    const Directory root{fd, directory};
+    const NewDirectory root{fd, directory};
     if (!names_in(fd, directory).empty())
         throw InputError{directory, "is not empty; a sysfs root is made only in a new or empty directory"};
     try {

@@ -4,6 +4,7 @@
 
 #include "ap/error.h"
 #include "host/descriptor.h"
+#include "host/snapshot_limits.h"
 
 #include <algorithm>
 #include <array>
@@ -28,12 +29,6 @@ namespace {
 
 // Keeps the members in the order in which they are added: the order that people read.
 using Json = nlohmann::ordered_json;
-
-// What read_snapshot() takes. Kernel and drivers stay far below; a root that only looks like sysfs need not.
-constexpr std::size_t max_text = 256;
-constexpr std::size_t max_word = 64;
-constexpr std::size_t max_words = 64;
-constexpr std::size_t max_guest_matrix = 512;
 
 /// Text that read_snapshot() takes again, whatever sysfs had: without control characters (C1 included, which
 /// terminals obey), not too long. What is not UTF-8 is replaced when it is dumped.
@@ -98,7 +93,7 @@ void put_features(Json& object, const std::optional<std::vector<std::string>>& f
     }
 }
 
-Json to_json(const ApBus& bus) {
+Json json_of(const ApBus& bus) {
     Json json = Json::object();
     put_mask(json, "apmask", bus.apmask);
     put_mask(json, "aqmask", bus.aqmask);
@@ -113,14 +108,14 @@ Json to_json(const ApBus& bus) {
     return json;
 }
 
-Json to_json(const VfioAp& driver) {
+Json json_of(const VfioAp& driver) {
     Json json = Json::object();
     put_features(json, driver.features);
     put(json, "available_instances", driver.available_instances);
     return json;
 }
 
-Json to_json(const Qemu& qemu) {
+Json json_of(const Qemu& qemu) {
     Json json = Json::object();
     put_text(json, "version", qemu.version);
     put(json, "vfio_ap_migration", qemu.vfio_ap_migration);
@@ -129,7 +124,7 @@ Json to_json(const Qemu& qemu) {
     return json;
 }
 
-Json to_json(const Iommufd& iommufd) {
+Json json_of(const Iommufd& iommufd) {
     Json json = Json::object();
     json["present"] = iommufd.present;
     put(json, "map_file", iommufd.map_file);
@@ -137,7 +132,7 @@ Json to_json(const Iommufd& iommufd) {
     return json;
 }
 
-Json to_json(const Card& card) {
+Json json_of(const Card& card) {
     Json json = Json::object();
     json["adapter"] = adapter_text(card.apid);
     put(json, "hwtype", card.hwtype);
@@ -154,7 +149,7 @@ Json to_json(const Card& card) {
     return json;
 }
 
-Json to_json(const Queue& queue) {
+Json json_of(const Queue& queue) {
     Json json = Json::object();
     json["apqn"] = queue.apqn.to_string();
     put_word(json, "driver", queue.driver);
@@ -197,7 +192,7 @@ Json numbers(const Mask& mask, Text text) {
     return json;
 }
 
-Json to_json(const Mdev& mdev) {
+Json json_of(const Mdev& mdev) {
     Json json = Json::object();
     json["uuid"] = mdev.uuid.to_string();
     if (mdev.type) put_word(json, "type", *mdev.type);
@@ -218,7 +213,7 @@ Json to_json(const Mdev& mdev) {
     return json;
 }
 
-Json to_json(const Unreadable& item) {
+Json json_of(const Unreadable& item) {
     Json json = Json::object();
     // A directory that cannot be listed ends in a slash.
     auto path = plain(item.path, 1024);
@@ -236,7 +231,7 @@ void write_array(std::ostream& out, const char* name, const Items& items) {
     out << ",\n  \"" << name << "\": [";
     const char* separator = "\n    ";
     for (const auto& item : items) {
-        out << separator << dump(to_json(item));
+        out << separator << dump(json_of(item));
         separator = ",\n    ";
     }
     out << (items.empty() ? "]" : "\n  ]");
@@ -341,12 +336,12 @@ void write_snapshot(std::ostream& out, const Inventory& inventory, std::string_v
     write_member(out, "name", plain(inventory.name));
     if (!taken.empty()) write_member(out, "taken", plain(taken));
     if (!inventory.complete) write_member(out, "complete", false);
-    if (inventory.ap) write_member(out, "ap", to_json(*inventory.ap));
-    if (inventory.vfio_ap) write_member(out, "vfio_ap", to_json(*inventory.vfio_ap));
+    if (inventory.ap) write_member(out, "ap", json_of(*inventory.ap));
+    if (inventory.vfio_ap) write_member(out, "vfio_ap", json_of(*inventory.vfio_ap));
     if (inventory.prot_virt_guest) write_member(out, "prot_virt_guest", *inventory.prot_virt_guest);
     if (inventory.prot_virt_host) write_member(out, "prot_virt_host", *inventory.prot_virt_host);
-    if (inventory.qemu) write_member(out, "qemu", to_json(*inventory.qemu));
-    if (inventory.iommufd) write_member(out, "iommufd", to_json(*inventory.iommufd));
+    if (inventory.qemu) write_member(out, "qemu", json_of(*inventory.qemu));
+    if (inventory.iommufd) write_member(out, "iommufd", json_of(*inventory.iommufd));
     write_array(out, "cards", inventory.cards);
     write_array(out, "queues", inventory.queues);
     write_array(out, "mdevs", inventory.mdevs);

@@ -3,6 +3,7 @@
 // and memory grows only with what the inventory keeps.
 #include "ap/error.h"
 #include "host/snapshot.h"
+#include "host/snapshot_limits.h"
 
 #include <bitset>
 #include <charconv>
@@ -21,8 +22,6 @@
 namespace vfioap {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::size_t max_nesting = 16;
 constexpr std::size_t max_string_bytes = std::size_t{64} * 1024;
 constexpr std::size_t max_number_bytes = 64;
@@ -36,12 +35,7 @@ constexpr std::size_t max_cards = ap_devices;
 constexpr std::size_t max_queues = ap_queues;
 constexpr std::size_t max_mdevs = 4096;
 constexpr std::size_t max_unreadable = 100'000;
-constexpr std::size_t max_text = 256;
-constexpr std::size_t max_word = 64;
-constexpr std::size_t max_words = 64;
 constexpr std::size_t max_path = 1024;
-// One page of `guest_matrix` lines; the kernel prints no more.
-constexpr std::size_t max_guest_matrix = 512;
 
 /// The bytes of the document on their way to the parser, counted: for line and column, and because the
 /// parser would collect a string or number of any length before showing it.
@@ -171,7 +165,7 @@ bool is_relative_path(std::string_view text) {
 }
 
 /// What was found, fit for a message: one short line of ASCII.
-std::string found(const Json& value) {
+std::string found(const nlohmann::json& value) {
     if (value.is_object()) return "an object";
     if (value.is_array()) return value.empty() ? "an empty array" : "an array";
     auto text = value.dump(-1, ' ', true);
@@ -182,11 +176,11 @@ std::string found(const Json& value) {
 /// A value of the document and the way to it, which becomes text only when something is wrong.
 class Node {
   public:
-    Node(const std::string& origin, const Json& json, std::string_view name)
+    Node(const std::string& origin, const nlohmann::json& json, std::string_view name)
         : origin_{origin}, json_{json}, name_{name} {}
-    Node(const Node& parent, const Json& json, std::string_view name)
+    Node(const Node& parent, const nlohmann::json& json, std::string_view name)
         : origin_{parent.origin_}, json_{json}, parent_{&parent}, name_{name} {}
-    Node(const Node& parent, const Json& json, std::size_t index)
+    Node(const Node& parent, const nlohmann::json& json, std::size_t index)
         : origin_{parent.origin_}, json_{json}, parent_{&parent}, index_{index} {}
 
     [[nodiscard]] std::string path() const {
@@ -212,7 +206,7 @@ class Node {
     [[nodiscard]] Node at(std::string_view name, std::string_view what) const {
         auto member = find(name);
         if (!member) {
-            const Json nothing;
+            const nlohmann::json nothing;
             Node{*this, nothing, name}.refuse(fmt::format("expected {}, but the member is missing", what));
         }
         return *member;
@@ -265,7 +259,7 @@ class Node {
 
   private:
     const std::string& origin_;
-    const Json& json_;
+    const nlohmann::json& json_;
     const Node* parent_ = nullptr;
     std::string_view name_;
     std::size_t index_ = 0;
@@ -459,11 +453,11 @@ Mask set_of(const Node& node, std::string_view what, Decode decode) {
     return mask;
 }
 
-Mask domains_of(const Node& node) {
+Mask read_domains(const Node& node) {
     return set_of(node, "an array of domains", domain_of);
 }
 
-std::vector<Apqn> guest_matrix_of(const Node& node) {
+std::vector<Apqn> read_guest_matrix(const Node& node) {
     std::vector<Apqn> queues;
     std::set<Apqn> seen;
     node.each("an array of APQNs", max_guest_matrix, [&](const Node& element) {
@@ -474,7 +468,7 @@ std::vector<Apqn> guest_matrix_of(const Node& node) {
     return queues;
 }
 
-Mdev mdev_of(const Node& node) {
+Mdev read_mdev(const Node& node) {
     const auto& object = node.object("an object");
     constexpr std::string_view uuid = "a UUID, 8-4-4-4-12 hexadecimal digits";
     Mdev mdev{object.at("uuid", uuid).parsed(uuid, Uuid::parse)};
@@ -482,10 +476,10 @@ Mdev mdev_of(const Node& node) {
     read(object, "device_api", mdev.device_api, [](const Node& api) { return api.word("a word"); });
     constexpr std::string_view adapters = "an array of adapters";
     mdev.adapters = set_of(object.at("adapters", adapters), adapters, adapter_of);
-    mdev.domains = domains_of(object.at("domains", "an array of domains"));
-    read(object, "control_domains", mdev.control_domains, domains_of);
+    mdev.domains = read_domains(object.at("domains", "an array of domains"));
+    read(object, "control_domains", mdev.control_domains, read_domains);
     read(object, "guest_matrix", mdev.guest_matrix,
-         [](const Node& matrix) { return guest_matrix_of(matrix); });
+         [](const Node& matrix) { return read_guest_matrix(matrix); });
     if (const auto ap_config = object.find("ap_config")) mdev.ap_config = ap_config->boolean();
     if (const auto cut = object.find("matrix_truncated")) mdev.matrix_truncated = cut->boolean();
     read_boolean(object, "migratable", mdev.migratable);
@@ -552,9 +546,9 @@ struct DetailOrder {
 
 /// Receives what the parser finds. Only one element of the long arrays, or one other member, is ever whole
 /// in memory; it is decoded as soon as it is complete.
-class Reader {
+class SnapshotReader {
   public:
-    Reader(const std::string& origin, Source& source) : origin_{origin}, source_{source} {}
+    SnapshotReader(const std::string& origin, Source& source) : origin_{origin}, source_{source} {}
 
     Inventory finish() {
         for (const std::string_view name : {"schema", "name", "cards", "queues", "mdevs"}) {
@@ -575,13 +569,13 @@ class Reader {
         bytes_ += value.size();
         return scalar(std::move(value));
     }
-    bool binary(Json::binary_t& /*value*/) { return false; }  // not in JSON text
+    bool binary(nlohmann::json::binary_t& /*value*/) { return false; }  // not in JSON text
     bool start_object(std::size_t /*size*/) {
         if (depth_ == 0) {
             depth_ = 1;
             return true;
         }
-        return start(Json::object());
+        return start(nlohmann::json::object());
     }
     bool start_array(std::size_t /*size*/) {
         if (depth_ == 1 && target_ == Target::list) {
@@ -589,7 +583,7 @@ class Reader {
             index_ = 0;
             return true;
         }
-        return start(Json::array());
+        return start(nlohmann::json::array());
     }
     bool end_object() { return end(); }
     bool end_array() { return end(); }
@@ -631,7 +625,7 @@ class Reader {
     static std::string member_text(std::string_view name) {
         // A name is anybody's: other characters than these are shown escaped.
         if (is_word(name)) return fmt::format(".{}", name);
-        return fmt::format("[{}]", found(Json(std::string{name})));
+        return fmt::format("[{}]", found(nlohmann::json(std::string{name})));
     }
 
     /// Where the container lies into which the next value goes.
@@ -640,7 +634,7 @@ class Reader {
         std::string path = "$" + member_text(top_);
         if (target_ == Target::list) path += fmt::format("[{}]", index_);
         for (std::size_t i = 0; i + 1 < stack_.size(); ++i) {
-            const Json& parent = *stack_[i];
+            const nlohmann::json& parent = *stack_[i];
             if (parent.is_array()) {
                 path += fmt::format("[{}]", parent.size() - 1);
                 continue;
@@ -667,7 +661,7 @@ class Reader {
     }
 
     /// Puts `value` where the next one belongs.
-    Json* add(Json value) {
+    nlohmann::json* add(nlohmann::json value) {
         if (++values_ > max_element_values || bytes_ > max_element_bytes)
             refuse(place(), fmt::format("more than {} values or {} bytes in one element", max_element_values,
                                         max_element_bytes));
@@ -675,17 +669,17 @@ class Reader {
             element_ = std::move(value);
             return &element_;
         }
-        Json& parent = *stack_.back();
+        nlohmann::json& parent = *stack_.back();
         if (parent.is_array()) {
             parent.push_back(std::move(value));
             return &parent.back();
         }
-        Json& member = parent[key_];
+        nlohmann::json& member = parent[key_];
         member = std::move(value);
         return &member;
     }
 
-    bool start(Json container) {
+    bool start(nlohmann::json container) {
         if (depth_ == max_nesting) refuse(place(), fmt::format("nested more than {} deep", max_nesting));
         if (depth_ == 0) refuse("$", fmt::format("expected an object, found {}", found(container)));
         if (depth_ == 1 && target_ == Target::list)
@@ -706,12 +700,13 @@ class Reader {
     template <typename Value>
     bool scalar(Value&& value) {
         if (depth_ == 0)
-            refuse("$", fmt::format("expected an object, found {}", found(Json(std::forward<Value>(value)))));
+            refuse("$", fmt::format("expected an object, found {}",
+                                    found(nlohmann::json(std::forward<Value>(value)))));
         if (target_ == Target::unknown) {
             bytes_ = 0;
             return true;
         }
-        Json json(std::forward<Value>(value));
+        nlohmann::json json(std::forward<Value>(value));
         if (depth_ == 1 && target_ == Target::list)
             refuse(fmt::format("$.{}", top_), fmt::format("expected an array, found {}", found(json)));
         add(std::move(json));
@@ -720,7 +715,7 @@ class Reader {
     }
 
     void complete() {
-        const Json element = std::exchange(element_, Json{});
+        const nlohmann::json element = std::exchange(element_, nlohmann::json{});
         values_ = 0;
         bytes_ = 0;
         if (target_ == Target::list) {
@@ -781,7 +776,7 @@ class Reader {
             inventory_.cards.push_back(std::move(card));
         } else if (top_ == "mdevs") {
             limit(max_mdevs);
-            auto mdev = mdev_of(node);
+            auto mdev = read_mdev(node);
             if (!mdevs_.insert(mdev.uuid).second)
                 node.refuse(fmt::format("mdev {} is there twice", mdev.uuid.to_string()));
             inventory_.mdevs.push_back(std::move(mdev));
@@ -803,10 +798,10 @@ class Reader {
     std::set<std::string> seen_;  // members of the document
     std::string top_;             // the one that is being read
     Target target_ = Target::unknown;
-    std::size_t index_ = 0;     // in a long array
-    Json element_;              // what is being put together
-    std::vector<Json*> stack_;  // its open containers
-    std::string key_;           // of the next value in the innermost
+    std::size_t index_ = 0;               // in a long array
+    nlohmann::json element_;              // what is being put together
+    std::vector<nlohmann::json*> stack_;  // its open containers
+    std::string key_;                     // of the next value in the innermost
     std::size_t values_ = 0;
     std::size_t bytes_ = 0;
     std::bitset<ap_queues> queues_;
@@ -819,7 +814,7 @@ class Reader {
 
 Inventory read_snapshot(std::istream& in, const std::string& origin) {
     Source source{*in.rdbuf(), origin};
-    Reader reader{origin, source};
+    SnapshotReader reader{origin, source};
     nlohmann::json::sax_parse(SourceIterator{&source}, SourceIterator{nullptr}, &reader);
     auto inventory = reader.finish();
     inventory.location = "snapshot:" + origin;

@@ -79,9 +79,9 @@ std::string quoted(std::string_view text) {
     return result + (text.size() > 40 ? "…\"" : "\"");
 }
 
-class Reader {
+class SysfsReader {
   public:
-    Reader(int root, const Inventory& identity)
+    SysfsReader(int root, const Inventory& identity)
         : inventory_{identity}, root_{::fcntl(root, F_DUPFD_CLOEXEC, 0), ""} {
         buffer_.resize(small_bytes + 1);
     }
@@ -690,19 +690,19 @@ SysfsRoot::~SysfsRoot() {
 }
 
 std::vector<Uuid> SysfsRoot::mdevs() const {
-    return Reader{fd_, identity_}.mdevs();
+    return SysfsReader{fd_, identity_}.mdevs();
 }
 
 Inventory SysfsRoot::read_all(Depth depth) const {
-    return Reader{fd_, identity_}.read_all(depth);
+    return SysfsReader{fd_, identity_}.read_all(depth);
 }
 
 Inventory SysfsRoot::read_again(const Inventory& before, const Mask& adapters) const {
-    return Reader{fd_, identity_}.read_again(before, adapters);
+    return SysfsReader{fd_, identity_}.read_again(before, adapters);
 }
 
 Inventory SysfsRoot::read_for(const Uuid& uuid, const std::vector<Apqn>& queues) const {
-    return Reader{fd_, identity_}.read_for(uuid, queues);
+    return SysfsReader{fd_, identity_}.read_for(uuid, queues);
 }
 
 }  // namespace vfioap

@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto between_looks = 1s;
+constexpr auto drift_interval = 1s;
 constexpr std::size_t longest_detail = 1000;
 
 }  // namespace
@@ -147,7 +147,7 @@ std::vector<std::string> DriftWatch::take_problems() {
 void DriftWatch::run() {
     std::unique_lock lock{mutex_};
     while (!drift_) {
-        wake_.wait_for(lock, between_looks, [this] { return stopping_ || asked_ > done_; });
+        wake_.wait_for(lock, drift_interval, [this] { return stopping_ || asked_ > done_; });
         if (stopping_) break;
         const auto asked = asked_;
         lock.unlock();

@@ -23,6 +23,8 @@
 namespace vfioap {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 using namespace std::chrono_literals;
 
 constexpr auto between_looks = 200ms;
@@ -401,7 +403,6 @@ ApplyReport Applier::recover(const Uuid& mdev) {
 }
 
 std::string render_apply_json(const ApplyReport& report) {
-    using Json = nlohmann::ordered_json;
     const auto items = [](const std::vector<ApplyReport::Item>& list) {
         Json array = Json::array();
         for (const auto& item : list)

@@ -21,11 +21,11 @@ std::string plain(std::string_view text) {
     return clean;
 }
 
-std::string quoted(std::string_view text) {
+std::string shell_quoted(std::string_view text) {
     return '\'' + plain(text) + '\'';
 }
 
-constexpr std::string_view head = R"sh(set -eu
+constexpr std::string_view script_head = R"sh(set -eu
 
 # The sysfs root; whether it is kept for the next boot, by chzdev, driverctl and mdevctl (yes or no); and for how
 # many seconds the bus may look for drivers.
@@ -269,19 +269,20 @@ std::string render_plan_script(const Plan& plan) {
     if (!plan.obstacles.empty()) {
         text += "set -eu\n\n# What no command mends; nothing is done before that is.\n{\n";
         for (const auto& obstacle : plan.obstacles) {
-            text += fmt::format("    echo {}\n",
-                                quoted(fmt::format("{}: {}", rule(obstacle.rule).name, obstacle.message)));
+            text +=
+                fmt::format("    echo {}\n",
+                            shell_quoted(fmt::format("{}: {}", rule(obstacle.rule).name, obstacle.message)));
             for (const auto& todo : obstacle.todo)
-                text += fmt::format("    echo {}\n", quoted("  - " + todo));
+                text += fmt::format("    echo {}\n", shell_quoted("  - " + todo));
         }
         return text + "} >&2\nexit 1\n";
     }
     if (plan.steps.empty()) {
         return text + fmt::format("set -eu\n\necho {}\n",
-                                  quoted(fmt::format("Nothing to do: {} has all that {} needs",
-                                                     report.destination.name, report.guest.name)));
+                                  shell_quoted(fmt::format("Nothing to do: {} has all that {} needs",
+                                                           report.destination.name, report.guest.name)));
     }
-    text += head;
+    text += script_head;
     std::string body;
     std::set<std::string, std::less<>> used;
     const auto call = [&](const std::string& line) {
@@ -296,16 +297,16 @@ std::string render_plan_script(const Plan& plan) {
             body += fmt::format("# The host's own drivers lose, too: {}\n", queue_list_text(step.also_taken));
         const auto what = fmt::format("{}/{} {}", number, plan.steps.size(), step.what);
         if (step.host == Side::source) {
-            body += fmt::format("echo {}\n", quoted(what + ": not here, but at " + report.source.name));
+            body += fmt::format("echo {}\n", shell_quoted(what + ": not here, but at " + report.source.name));
             for (const auto& command : commands_of(step))
-                body += fmt::format("echo {}\n", quoted("  " + command));
+                body += fmt::format("echo {}\n", shell_quoted("  " + command));
             continue;
         }
-        body += fmt::format("echo {}\n", quoted(what));
+        body += fmt::format("echo {}\n", shell_quoted(what));
         for (const auto& line : calls(step, plan))
             call(line);
         for (const auto& command : step.persistent)
-            call(fmt::format("keep {} {}", tool_of(command), quoted(command)));
+            call(fmt::format("keep {} {}", tool_of(command), shell_quoted(command)));
     }
     for (const auto& function : functions) {
         if (used.contains(function.name) && !function.needs.empty()) used.emplace(function.needs);
@@ -316,9 +317,9 @@ std::string render_plan_script(const Plan& plan) {
     }
     text += "\n[ -d \"$SYSFS/bus/ap\" ] || fail \"there is no AP bus in $SYSFS\"\n";
     text += body;
-    text +=
-        fmt::format("\necho {}\n",
-                    quoted(fmt::format("Done. vfioap-check tells whether {} can come.", report.guest.name)));
+    text += fmt::format(
+        "\necho {}\n",
+        shell_quoted(fmt::format("Done. vfioap-check tells whether {} can come.", report.guest.name)));
     return text;
 }
 

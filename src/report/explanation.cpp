@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "report/explanation.h"
 
+#include "report/folding.h"
+
 #include <algorithm>
 #include <array>
 
@@ -13,15 +15,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t folded_queues = 6;
 constexpr std::size_t folded_evidence = 4;
-constexpr std::size_t folded_commands = 8;
-/// Causes that are only possible share one evidence and say little each.
-constexpr std::size_t label_width = 11;
 
-class Writer {
+class ExplanationWriter {
   public:
-    explicit Writer(const TextOptions& options) : options_{options} {}
+    explicit ExplanationWriter(const TextOptions& options) : options_{options} {}
 
     std::string run(const Explanation& explanation) {
         if (explanation.migrations.empty()) {
@@ -187,7 +185,7 @@ Json cause_json(const Cause& cause) {
 }  // namespace
 
 std::string render_explanation_text(const Explanation& explanation, const TextOptions& options) {
-    return Writer{options}.run(explanation);
+    return ExplanationWriter{options}.run(explanation);
 }
 
 std::string render_explanation_json(const Explanation& explanation) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "report/text.h"
 
+#include "report/folding.h"
+
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -11,12 +13,8 @@
 namespace vfioap {
 namespace {
 
-constexpr std::size_t folded_queues = 6;
 constexpr std::size_t folded_kernel_lines = 4;
-constexpr std::size_t folded_commands = 8;
 constexpr std::string_view indent = "  ";
-/// Of `what`, `queues`, `do` and the like, with their indentation.
-constexpr std::size_t label_width = 11;
 
 enum class Style : std::uint8_t { bold, error, warning, info, good, faint };
 
@@ -46,9 +44,9 @@ std::size_t columns(std::string_view text) {
         text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
 }
 
-class Writer {
+class ReportWriter {
   public:
-    Writer(const Report& report, const TextOptions& options) : report_{report}, options_{options} {}
+    ReportWriter(const Report& report, const TextOptions& options) : report_{report}, options_{options} {}
 
     std::string run() {
         headline();
@@ -306,13 +304,13 @@ std::string terminal_safe(std::string_view text) {
 }
 
 std::string render_text(const Report& report, const TextOptions& options) {
-    return Writer{report, options}.run();
+    return ReportWriter{report, options}.run();
 }
 
 std::string render_brief(const Report& report, std::string_view headline, std::size_t lines,
                          std::string_view rest) {
     const TextOptions options;
-    return Writer{report, options}.run_brief(headline, lines, rest);
+    return ReportWriter{report, options}.run_brief(headline, lines, rest);
 }
 
 }  // namespace vfioap

@@ -21,7 +21,7 @@ constexpr std::chrono::milliseconds longest_retry = 5min;
 /// A change is often the first of several.
 constexpr auto settle = 500ms;
 /// Some things change without a sign.
-constexpr auto again = 10min;
+constexpr auto retry_after = 10min;
 
 }  // namespace
 
@@ -61,7 +61,7 @@ void RemoteFollower::run() {
             do {
                 tell(std::make_shared<const Inventory>(service.inventory()), {});
                 retry = first_retry;
-            } while (!service.wait_for_change(again) || !stop_.wait(settle));
+            } while (!service.wait_for_change(retry_after) || !stop_.wait(settle));
         } catch (const std::exception& error) {
             tell(nullptr, error.what());
         }

@@ -65,7 +65,7 @@ void Gate::ask(const Caller& caller, Permission permission, Answer answer) {
         authority_ =
             bus::proxy(connection_, "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority");
     using Subject = sdbus::Struct<std::string, std::map<std::string, sdbus::Variant>>;
-    using Verdict = sdbus::Struct<bool, bool, std::map<std::string, std::string>>;
+    using PolkitAnswer = sdbus::Struct<bool, bool, std::map<std::string, std::string>>;
     const Subject subject{"system-bus-name", {{"name", sdbus::Variant{caller.name}}}};
     const bool manage = permission == Permission::manage;
     constexpr std::uint32_t allow_interaction = 1;
@@ -78,18 +78,18 @@ void Gate::ask(const Caller& caller, Permission permission, Answer answer) {
                        std::map<std::string, std::string>{}, caller.interactive ? allow_interaction : 0U,
                        std::string{})
         .uponReplyInvoke([this, caller, manage, answer = std::move(answer)](bus::ReplyError error,
-                                                                            const Verdict& verdict) {
+                                                                            const PolkitAnswer& polkit) {
             if (error) {
                 const auto refused = access_denied("polkit did not answer: " + error->getMessage());
                 answer(&refused);
-            } else if (std::get<0>(verdict)) {
+            } else if (std::get<0>(polkit)) {
                 answer(nullptr);
             } else if (!manage) {
                 // manage implies inspect, but nobody is asked for a password for it.
                 ask({caller.name, false}, Permission::manage, answer);
             } else {
-                const auto refused = access_denied(
-                    std::get<1>(verdict) ? "authentication is needed" : "polkit refused org.vfioap1.manage");
+                const auto refused = access_denied(std::get<1>(polkit) ? "authentication is needed"
+                                                                       : "polkit refused org.vfioap1.manage");
                 answer(&refused);
             }
         });

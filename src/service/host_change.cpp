@@ -84,7 +84,7 @@ struct Flag {
     bool bad;  ///< the value that stops a guest's requests
     std::optional<RuleId> rule;
 };
-constexpr std::array<Flag, 2> flags{
+constexpr std::array<Flag, 2> device_flags{
     {{&Card::config, &Queue::config, "configured", "deconfigured", false, RuleId::queue_deconfigured},
      {&Card::chkstop, &Queue::chkstop, "in checkstop", "not in checkstop", true,
       RuleId::queue_checkstopped}}};
@@ -258,7 +258,7 @@ class Comparison {
                 add(ChangeKind::card, with(apid),
                     fmt::format("{}: {} → {}", name, hardware(*was), hardware(*is)));
             }
-            for (const auto& flag : flags) {
+            for (const auto& flag : device_flags) {
                 if (was->*flag.card == is->*flag.card) continue;
                 const bool bad = is->*flag.card == flag.bad;
                 auto& change = add(ChangeKind::card_state, with(apid),
@@ -331,7 +331,7 @@ class Comparison {
                     note(ChangeKind::binding, is->apqn, driver(*was), driver(*is),
                          was->bound_to_vfio_ap() ? std::optional{RuleId::queue_not_bound} : std::nullopt);
                 }
-                for (const auto& flag : flags) {
+                for (const auto& flag : device_flags) {
                     if ((*was).*flag.queue == (*is).*flag.queue || card_did(*was, *is, flag)) continue;
                     const bool bad = (*is).*flag.queue == flag.bad;
                     note(ChangeKind::queue_state, is->apqn, word((*was).*flag.queue, flag.yes, flag.no),

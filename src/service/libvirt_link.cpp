@@ -27,6 +27,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "service/event.h"
 #include "service/metadata_text.h"
 
 namespace vfioap {
@@ -39,32 +40,6 @@ using Clock = std::chrono::steady_clock;
 constexpr unsigned keepalive_count = 4;
 
 void ignore_timeout(int /*timer*/, void* /*opaque*/) {}
-
-class Event {
-  public:
-    Event() : fd_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
-        if (fd_ < 0) throw SystemError{"create", "eventfd", errno};
-    }
-    ~Event() { ::close(fd_); }
-    Event(const Event&) = delete;
-    Event& operator=(const Event&) = delete;
-    Event(Event&&) = delete;
-    Event& operator=(Event&&) = delete;
-
-    [[nodiscard]] int fd() const { return fd_; }
-    void set() const {
-        const std::uint64_t one = 1;
-        // Full only where nobody has looked 2^64 times.
-        static_cast<void>(!::write(fd_, &one, sizeof one));
-    }
-    void clear() const {
-        std::uint64_t count = 0;
-        static_cast<void>(!::read(fd_, &count, sizeof count));
-    }
-
-  private:
-    int fd_;
-};
 
 using Text = std::unique_ptr<char, decltype(&std::free)>;
 using Domain = std::unique_ptr<virDomain, decltype(&virDomainFree)>;
@@ -84,10 +59,10 @@ class LibvirtLink::Shared {
             const std::lock_guard lock{mutex_};
             messages_.push_back(std::move(message));
         }
-        messages_there.set();
+        messages_there.raise();
     }
     std::deque<LibvirtMessage> take_messages() {
-        messages_there.clear();
+        messages_there.lower();
         const std::lock_guard lock{mutex_};
         return std::exchange(messages_, {});
     }
@@ -97,14 +72,14 @@ class LibvirtLink::Shared {
             const std::lock_guard lock{mutex_};
             states_.insert_or_assign(guest, std::move(element));
         }
-        commands_there.set();
+        commands_there.raise();
     }
     void want_abort(const Uuid& guest) {
         {
             const std::lock_guard lock{mutex_};
             aborts_.insert(guest);
         }
-        commands_there.set();
+        commands_there.raise();
     }
     std::map<Uuid, std::string> take_states() {
         const std::lock_guard lock{mutex_};
@@ -254,7 +229,7 @@ LibvirtLink::Follower::Follower(std::shared_ptr<Shared> shared, LibvirtLinkOptio
     timer_ = libvirt_.add_timeout(-1, ignore_timeout, nullptr, nullptr);
     handle_ = libvirt_.add_handle(
         shared_->commands_there.fd(), VIR_EVENT_HANDLE_READABLE,
-        [](int, int, int, void* self) { static_cast<Follower*>(self)->shared_->commands_there.clear(); },
+        [](int, int, int, void* self) { static_cast<Follower*>(self)->shared_->commands_there.lower(); },
         this, nullptr);
 }
 
@@ -722,7 +697,7 @@ LibvirtLink::LibvirtLink(LibvirtLinkOptions options)
 
 LibvirtLink::~LibvirtLink() {
     shared_->stop = true;
-    shared_->commands_there.set();
+    shared_->commands_there.raise();
     if (shared_->wait_for_end(patience_))
         thread_.join();
     else

@@ -12,7 +12,7 @@
 namespace vfioap {
 namespace {
 
-std::string_view text_of(const xmlChar* text) {
+std::string_view view_of(const xmlChar* text) {
     return text == nullptr ? std::string_view{} : reinterpret_cast<const char*>(text);
 }
 
@@ -40,13 +40,13 @@ void add_words(std::string& result, std::string_view text) {
 
 void add_start(std::string& result, xmlTextReader* reader) {
     result += before_tag;
-    result += local(text_of(xmlTextReaderConstLocalName(reader)));
+    result += local(view_of(xmlTextReaderConstLocalName(reader)));
     const bool empty = xmlTextReaderIsEmptyElement(reader) == 1;
     std::map<std::string, std::string> attributes;
     while (xmlTextReaderMoveToNextAttribute(reader) == 1) {
         if (xmlTextReaderIsNamespaceDecl(reader) == 1) continue;
-        attributes.emplace(local(text_of(xmlTextReaderConstLocalName(reader))),
-                           text_of(xmlTextReaderConstValue(reader)));
+        attributes.emplace(local(view_of(xmlTextReaderConstLocalName(reader))),
+                           view_of(xmlTextReaderConstValue(reader)));
     }
     for (const auto& [name, value] : attributes) {
         result += before_word;
@@ -84,7 +84,7 @@ std::optional<std::string> normalised(std::string_view text) {
                 break;
             case XML_READER_TYPE_TEXT:
             case XML_READER_TYPE_CDATA:
-                add_words(result, text_of(xmlTextReaderConstValue(reader.get())));
+                add_words(result, view_of(xmlTextReaderConstValue(reader.get())));
                 break;
             case XML_READER_TYPE_DOCUMENT_TYPE:
             case XML_READER_TYPE_ENTITY_REFERENCE:

@@ -77,7 +77,7 @@ void complain(const std::string& message) {
 
 /// The snapshot of it. Some 60,000 queues that all have keys are too much for a message: then without keys.
 /// Those can be unknown, while a queue that is not told of would be missing.
-std::string text_of(Inventory inventory) {
+std::string text_of_inventory(Inventory inventory) {
     std::ostringstream text;
     write_snapshot(text, inventory, {});
     if (size_in_message(text.str()) <= most_answer) return std::move(text).str();
@@ -538,7 +538,7 @@ std::string Service::inventory_text() {
         keys_.merge_into(inventory);
         if (iommufd_) inventory.iommufd = iommufd_;
         if (qemu_.version) inventory.qemu = qemu_;
-        inventory_text_ = text_of(std::move(inventory));
+        inventory_text_ = text_of_inventory(std::move(inventory));
         inventory_text_time_ = now;
         ::malloc_trim(0);
     }

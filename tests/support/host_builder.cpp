@@ -11,10 +11,11 @@
 
 #include <fmt/format.h>
 
+#include "support/kernel_model.h"
+
 namespace vfioap::test {
 namespace {
 
-constexpr std::size_t guest_matrix_page = 512;
 constexpr std::uint32_t bs_shift = 14;  // bits 16 and 17 of 32, bit 0 the leftmost
 
 /// The steps of splitmix64: patterns that look random and are the same everywhere.
@@ -51,7 +52,7 @@ std::pair<unsigned, std::uint32_t> parse_model(std::string_view model) {
 }
 
 template <typename Key, typename Value>
-const Value* find(const std::map<Key, Value>& map, const Key& key) {
+const Value* find_in(const std::map<Key, Value>& map, const Key& key) {
     const auto found = map.find(key);
     return found == map.end() ? nullptr : &found->second;
 }
@@ -383,9 +384,9 @@ Queue HostBuilder::make_queue(const Card& card, Apqn apqn) const {
     if (host) queue.online = offline_.count(apqn) == 0 && card.config.value_or(true);
     if (overrides()) {
         queue.has_driver_override = true;
-        const auto* const own = find(queue_functions_, apqn);
+        const auto* const own = find_in(queue_functions_, apqn);
         queue.ap_functions = own != nullptr ? *own : *card.ap_functions;
-        if (const auto* const bs = find(bind_states_, apqn)) *queue.ap_functions |= *bs << bs_shift;
+        if (const auto* const bs = find_in(bind_states_, apqn)) *queue.ap_functions |= *bs << bs_shift;
         if (silent_.count(apqn) != 0) queue.ap_functions.reset();
     }
     if (secure_) {
@@ -394,10 +395,10 @@ Queue HostBuilder::make_queue(const Card& card, Apqn apqn) const {
     }
     QueueDetail detail;
     if (overridden_.count(apqn) != 0) detail.driver_override = std::string{vfio_ap_driver_name};
-    const auto* keys = find(master_keys_, apqn);
-    if (keys == nullptr) keys = find(card_keys_, apqn.apid());
+    const auto* keys = find_in(master_keys_, apqn);
+    if (keys == nullptr) keys = find_in(card_keys_, apqn.apid());
     if (keys != nullptr) detail.mkvps = *keys;
-    if (const auto* const modes = find(op_modes_, apqn.apid()); modes != nullptr && host)
+    if (const auto* const modes = find_in(op_modes_, apqn.apid()); modes != nullptr && host)
         detail.op_modes = *modes;
     if (detail != QueueDetail{}) queue.detail = std::make_shared<const QueueDetail>(std::move(detail));
     return queue;

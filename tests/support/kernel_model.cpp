@@ -29,7 +29,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view host_driver = "cex4queue";
-constexpr std::size_t guest_matrix_page = 512;
 
 /// Everything below `root`, with paths from there.
 Tree tree_of(const fs::path& root) {

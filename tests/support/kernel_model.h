@@ -14,6 +14,9 @@
 
 namespace vfioap::test {
 
+/// Lines of `guest_matrix` that the kernel prints: as many as fit its page.
+inline constexpr std::size_t guest_matrix_page = 512;
+
 /// What a directory holds: a file's text, `-> TARGET` of a link, `/` for a directory.
 using Tree = std::map<std::string, std::string>;
 

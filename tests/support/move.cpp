@@ -38,7 +38,7 @@ void reserve(HostBuilder& host, World world, const Inventory& plain, const HostB
 }
 
 template <typename Items, typename Same>
-auto& find(Items& items, Same same) {
+auto& find_same(Items& items, Same same) {
     const auto found = std::find_if(items.begin(), items.end(), same);
     if (found == items.end()) throw std::logic_error{"there is no such thing to edit"};
     return *found;
@@ -128,13 +128,13 @@ std::string summary(const Report& report) {
 }
 
 Card& card_of(Inventory& host, unsigned apid) {
-    return find(host.cards, [apid](const Card& card) { return card.apid == apid; });
+    return find_same(host.cards, [apid](const Card& card) { return card.apid == apid; });
 }
 Queue& queue_of(Inventory& host, Apqn apqn) {
-    return find(host.queues, [apqn](const Queue& queue) { return queue.apqn == apqn; });
+    return find_same(host.queues, [apqn](const Queue& queue) { return queue.apqn == apqn; });
 }
 Mdev& mdev_of(Inventory& host, std::string_view name) {
-    return find(host.mdevs, [id = uuid(name)](const Mdev& mdev) { return mdev.uuid == id; });
+    return find_same(host.mdevs, [id = uuid(name)](const Mdev& mdev) { return mdev.uuid == id; });
 }
 
 }  // namespace vfioap::test
