@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs the end-to-end tests; see tools/e2e for how it is called."""
 import argparse
+import concurrent.futures
 import fnmatch
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -108,6 +110,30 @@ def run_test(test, directory, programs, files, keep):
     return result
 
 
+def run_apart(name, *arguments):
+    """In a process of its own: the result of a test, and what it adds to the table of ends."""
+    from cases import ENDS, TESTS
+    ENDS.clear()
+    return run_test(TESTS[name], *arguments), list(ENDS)
+
+
+def run_tests(tests, reason, options, directory, files):
+    """As they end: each result, with its rows for the table of ends."""
+    if reason:
+        for test in tests:
+            result = Result(test.name)
+            result.detail = reason
+            yield result, []
+        return
+    # The longest are moves.
+    tests = sorted(tests, key=lambda test: not test.name.startswith("move-")) if options.jobs > 1 else tests
+    with concurrent.futures.ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
+        runs = [pool.submit(run_apart, test.name, directory / test.name, options.build.resolve(), files, options.keep)
+                for test in tests]
+        for run in concurrent.futures.as_completed(runs) if options.jobs > 1 else runs:
+            yield run.result()
+
+
 def show(result, lines=25):
     print(f"{result.state:<7} {result.name:<40} {result.seconds:4.0f} s{'   ' + result.detail if result.detail else ''}",
           flush=True)
@@ -145,11 +171,13 @@ def main():
     parser.add_argument("name", nargs="*", help="a test, or a pattern such as 'state-*'; default: all")
     parser.add_argument("--show", action="store_true", help="print a session: a migration refused, mended and done")
     parser.add_argument("--list", action="store_true", help="print the names of the tests")
-    parser.add_argument("--build", default=SOURCE / "build/dev", type=pathlib.Path, metavar="DIR",
-                        help="where the programs are (build/dev)")
+    parser.add_argument("--build", default=SOURCE / "build/release", type=pathlib.Path, metavar="DIR",
+                        help="where the programs are (build/release)")
     parser.add_argument("--keep", action="store_true", help="leave the files of each test, and say where")
     parser.add_argument("--logs", default=SOURCE / "build/e2e/logs", type=pathlib.Path, metavar="DIR",
                         help="where the logs of what fails go (build/e2e/logs)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N",
+                        help="run so many tests side by side (1); most of their time is waiting")
     parser.add_argument("--images", action="store_true",
                         help="only make what the guests boot from, for a place that has no compiler and no apt")
     parser.add_argument("--junit", type=pathlib.Path, metavar="FILE", help="write the results there, too")
@@ -166,7 +194,7 @@ def main():
     if reason and "python3-" in reason:
         print(f"skipped: {reason}")
         return 77
-    from cases import TESTS, table_of_ends
+    from cases import ENDS, TESTS, table_of_ends
     import explain_tests  # noqa: F401
     import hook_tests  # noqa: F401
     import move_tests  # noqa: F401
@@ -197,16 +225,18 @@ def main():
             files = None if reason else images.Images(SOURCE / "build/e2e")
         except images.Missing as error:
             reason = str(error)
-        for test in tests:
-            if reason:
-                result = Result(test.name)
-                result.detail = reason
-            else:
-                result = run_test(test, directory / test.name, options.build.resolve(), files, options.keep)
+        for result, ends in run_tests(tests, reason, options, directory, files):
             results.append(result)
+            ENDS.extend(ends)
+            if options.jobs > 1 and not sys.stdout.isatty():
+                print(f"[{len(results)}/{len(tests)}]")
             show(result)
             write_logs(result, options.logs)
     finally:
+        # Each takes down what it has set up.
+        for process in multiprocessing.active_children():
+            process.terminate()
+            process.join()
         if options.keep:
             print(f"kept: {directory}")
         else:
