@@ -8,15 +8,12 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstring>
-#include <exception>
 #include <numeric>
 #include <set>
 #include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <ini.h>
 
 namespace vfioap {
 namespace {
@@ -91,27 +88,26 @@ std::string_view without_blanks(std::string_view text) {
     return text.substr(0, text.find_last_not_of(blanks) + 1);
 }
 
-/// Gives inih line by line, so that the number of each is known, and takes what it makes of them. inih is C:
-/// no exception may pass through it. It cuts names of sections at 49 bytes without a word, so they are taken
-/// from the line; and it tells of the first bad line only, so a line that led to nothing is noticed here.
-class Reader {
+/// Reads the file line by line. By hand: the syntax is four rules, and the INI libraries of the distributions
+/// cut what they take (inih: lines at 197 bytes, names of sections at 49) or do not tell the number of a
+/// line.
+class SettingsReader {
   public:
-    Reader(std::string_view text, const std::string& origin) : rest_{text}, origin_{origin} {}
+    SettingsReader(std::string_view text, const std::string& origin) : rest_{text}, origin_{origin} {}
 
     LoadedSettings read() {
-        ini_parse_stream([](char* line, int size, void* self) { return get(self).next(line, size); }, this,
-                         [](void* self, const char*, const char* name, const char* value) {
-                             return get(self).entry(name, value);
-                         },
-                         this);
-        if (failure_) std::rethrow_exception(failure_);
+        if (rest_.starts_with("\xef\xbb\xbf")) rest_.remove_prefix(3);
+        while (!rest_.empty()) {
+            const auto line = rest_.substr(0, rest_.find('\n'));
+            rest_.remove_prefix(std::min(line.size() + 1, rest_.size()));
+            ++number_;
+            take_line(line);
+        }
         return std::move(loaded_);
     }
 
   private:
     enum class Section : std::uint8_t { all, guest, unknown };
-
-    static Reader& get(void* self) { return *static_cast<Reader*>(self); }
 
     void complain(std::string_view found, std::string_view expected) {
         if (loaded_.messages.size() < max_messages)
@@ -119,48 +115,29 @@ class Reader {
                 fmt::format("{}:{}: {}; expected {}", origin_, number_, found, expected));
     }
 
-    /// inih's fgets(): the next line, or null.
-    char* next(char* buffer, int size) noexcept {
-        try {
-            if (awaited_) complain("a line without \"=\"", "KEY = VALUE");
-            awaited_ = false;
-            while (!failure_ && !rest_.empty()) {
-                const auto line = rest_.substr(0, rest_.find('\n'));
-                rest_.remove_prefix(std::min(line.size() + 1, rest_.size()));
-                ++number_;
-                if (!look_at(line, static_cast<std::size_t>(size))) continue;
-                std::memcpy(buffer, line.data(), line.size());
-                buffer[line.size()] = '\n';
-                buffer[line.size() + 1] = '\0';
-                return buffer;
-            }
-        } catch (...) {
-            failure_ = std::current_exception();
-        }
-        return nullptr;
+    void take_line(std::string_view line) {
+        const auto text = without_blanks(line);
+        if (text.empty() || text.front() == '#' || text.front() == ';') return;
+        if (text.find('\0') != std::string_view::npos) return complain("a line with a NUL byte", "text");
+        // A value goes on in lines that begin with a blank.
+        if (!last_key_.empty() && text.data() != line.data()) return take_more(value_of(text));
+        if (text.front() == '[') return begin_section(text);
+        // As libraries of this syntax have it, a colon will do.
+        const auto end = text.find_first_of("=:");
+        if (end == std::string_view::npos || end > comment_of(text))
+            return complain("a line without \"=\"", "KEY = VALUE");
+        take(without_blanks(text.substr(0, end)), value_of(text.substr(end + 1)));
     }
 
-    /// False: inih is not to see the line.
-    bool look_at(std::string_view line, std::size_t size) {
-        // The line end and a NUL come after it.
-        if (line.size() + 3 > size) {
-            complain(fmt::format("a line of {} bytes", line.size()), fmt::format("at most {}", size - 3));
-            return false;
+    /// Where a comment within the line begins: at a semicolon behind a blank.
+    static std::size_t comment_of(std::string_view text) {
+        for (std::size_t i = 1; i < text.size(); ++i) {
+            if (text[i] == ';' && blanks.find(text[i - 1]) != std::string_view::npos) return i;
         }
-        if (line.find('\0') != std::string_view::npos) {
-            complain("a line with a NUL byte", "text");
-            return false;
-        }
-        continued_ = !line.empty() && blanks.find(line.front()) != std::string_view::npos;
-        auto text = without_blanks(line);
-        if (number_ == 1 && text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
-        if (text.empty() || text.front() == '#' || text.front() == ';') return true;
-        if (text.front() == '[' && !continued_) {
-            begin_section(text);
-            return true;
-        }
-        awaited_ = true;
-        return true;
+        return std::string_view::npos;
+    }
+    static std::string_view value_of(std::string_view text) {
+        return without_blanks(text.substr(0, comment_of(text)));
     }
 
     void begin_section(std::string_view text) {
@@ -184,25 +161,16 @@ class Reader {
         loaded_.settings.guests.try_emplace(guest_);
     }
 
-    int entry(const char* name, const char* value) noexcept {
-        try {
-            awaited_ = false;
-            if (!failure_) take(name, value);
-        } catch (...) {
-            failure_ = std::current_exception();
-        }
-        return 1;
+    void take_more(std::string_view value) {
+        if (section_ == Section::unknown) return;
+        if (last_key_ == "destinations" && section_ == Section::all) return take_destinations(value);
+        complain(fmt::format("{} goes on in a second line", printable(last_key_)), "one line");
     }
 
     void take(std::string_view name, std::string_view value) {
+        last_key_ = name;
         if (section_ == Section::unknown) return;
         const bool of_guest = section_ == Section::guest;
-        if (continued_ && name == last_key_) {
-            if (name == "destinations" && !of_guest) return take_destinations(value);
-            complain(fmt::format("{} goes on in a second line", printable(name)), "one line");
-            return;
-        }
-        last_key_ = name;
         const auto* const key =
             std::find_if(keys.begin(), keys.end(), [name](const Key& known) { return known.name == name; });
         if (key == keys.end()) {
@@ -306,14 +274,11 @@ class Reader {
     std::string_view rest_;
     const std::string& origin_;
     std::size_t number_ = 0;
-    bool awaited_ = false;    // inih has got a line with an entry, and not said so yet
-    bool continued_ = false;  // it begins with a blank
     Section section_ = Section::all;
     std::string guest_;
     std::string last_key_;
     std::map<std::pair<std::string, std::string>, std::size_t>
         lines_;  // of each guest's and key's first value
-    std::exception_ptr failure_;
     LoadedSettings loaded_;
 };
 
@@ -343,7 +308,7 @@ GuestSettings Settings::of_guest(std::string_view name) const {
 }
 
 LoadedSettings parse_settings(std::string_view text, const std::string& origin) {
-    return Reader{text, origin}.read();
+    return SettingsReader{text, origin}.read();
 }
 
 LoadedSettings load_settings(const std::string& path) {

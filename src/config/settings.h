@@ -73,9 +73,9 @@ struct LoadedSettings {
 /// Larger files are not read.
 inline constexpr std::size_t settings_max_bytes = std::size_t{1024} * 1024;
 
-/// `origin` names the text in messages. The syntax is inih's: `key = value`, comments after `#` or `;` at the
-/// begin of a line and after ` ;` within one. A line may have as many bytes as inih's buffer takes (197 as it
-/// is packaged); only `destinations` goes on in further lines, which begin with a blank.
+/// `origin` names the text in messages. Lines are `key = value`; comments stand behind `#` or `;` at the
+/// begin of a line and behind ` ;` within one. Only `destinations` goes on in further lines, which begin with
+/// a blank.
 LoadedSettings parse_settings(std::string_view text, const std::string& origin);
 
 /// From a file; the defaults where it is not there, and with a message where it cannot be read.
