@@ -39,7 +39,6 @@
 #define FUSE_USE_VERSION 31
 
 #include "ap/error.h"
-#include "host/guest_matrix.h"
 #include "host/materialize.h"
 #include "host/snapshot.h"
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "support/host_builder.h"
 
-#include "host/guest_matrix.h"
-
 #include <algorithm>
 #include <cerrno>
 #include <memory>
@@ -11,7 +9,7 @@
 
 #include <fmt/format.h>
 
-#include "support/kernel_model.h"
+#include "support/kernel_filter.h"
 
 namespace vfioap::test {
 namespace {
@@ -264,6 +262,11 @@ HostBuilder& HostBuilder::no_answer(Apqn queue) {
     return unreadable(queue_path(queue) + "/ap_functions", EIO);
 }
 
+HostBuilder& HostBuilder::fail_reset(Apqn queue) {
+    failed_resets_.insert(queue);
+    return *this;
+}
+
 HostBuilder& HostBuilder::master_keys(Apqn queue, MasterKeys keys) {
     master_keys_.insert_or_assign(queue, std::move(keys));
     return *this;
@@ -412,9 +415,7 @@ Mdev HostBuilder::make_mdev(const MdevPlan& plan, const Inventory& host) const {
     if (kernel_ == Kernel::series_v1 && !mdev.migratable) mdev.migratable = false;
     if (kernel_ == Kernel::old) return mdev;
     mdev.ap_config = true;
-    auto queues = guest_matrix_of(host, mdev).queues;
-    if (queues.size() > guest_matrix_page) queues.resize(guest_matrix_page);
-    mdev.guest_matrix = std::move(queues);
+    mdev.guest_matrix = guest_masks(host, mdev, failed_resets_).guest_matrix();
     return mdev;
 }
 
@@ -424,11 +425,11 @@ void HostBuilder::set_statuses(Inventory& host) const {
         if (queue.bound_to_vfio_ap()) queue.status = QueueStatus::unassigned;
     }
     for (const auto& plan : mdevs_) {
-        const auto passed = guest_matrix_of(host, plan.mdev).queues;
+        const auto passed = guest_masks(host, plan.mdev, failed_resets_);
         for (auto& queue : host.queues) {
             if (!queue.bound_to_vfio_ap() || !plan.mdev.assigned(queue.apqn)) continue;
-            const bool has = std::binary_search(passed.begin(), passed.end(), queue.apqn);
-            queue.status = plan.in_use && has ? QueueStatus::in_use : QueueStatus::assigned;
+            const bool used = plan.in_use && passed.has(queue.apqn);
+            queue.status = used ? QueueStatus::in_use : QueueStatus::assigned;
         }
     }
 }

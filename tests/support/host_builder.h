@@ -102,6 +102,8 @@ class HostBuilder {
     HostBuilder& bind_state(Apqn queue, unsigned bs);
     /// TAPQ fails: reading ap_functions of the queue gives EIO; needs Kernel::newest.
     HostBuilder& no_answer(Apqn queue);
+    /// vfio_ap could not reset the queue: no guest gets its adapter, and no attribute says why.
+    HostBuilder& fail_reset(Apqn queue);
     /// Remembered ones too, of a queue that vfio_ap has meanwhile.
     HostBuilder& master_keys(Apqn queue, MasterKeys keys);
     HostBuilder& master_keys(std::uint8_t apid, const MasterKeys& keys);  ///< in every domain
@@ -155,6 +157,7 @@ class HostBuilder {
     std::set<Apqn> check_stopped_;
     std::set<Apqn> offline_;
     std::set<Apqn> silent_;
+    std::set<Apqn> failed_resets_;
     std::map<Apqn, std::uint32_t> queue_functions_;
     std::map<Apqn, unsigned> bind_states_;
     std::map<Apqn, MasterKeys> master_keys_;

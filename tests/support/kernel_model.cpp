@@ -4,7 +4,6 @@
 // drivers/vfio/mdev and the driver core.
 #include "support/kernel_model.h"
 
-#include "host/guest_matrix.h"
 #include "host/materialize.h"
 
 #include <algorithm>
@@ -21,6 +20,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "support/kernel_filter.h"
 #include "support/temporary_directory.h"
 
 namespace vfioap::test {
@@ -246,6 +246,11 @@ void KernelModel::check_stop(std::uint8_t apid, bool on) {
     }
 }
 
+void KernelModel::fail_reset(Apqn apqn) {
+    if (!queue(apqn).bound_to_vfio_ap()) throw Refusal{ENODEV};
+    hidden_.failed_resets.insert(apqn);
+}
+
 void KernelModel::load_vfio_ap() {
     if (!host_.ap) throw Refusal{ENODEV};
     if (host_.vfio_ap) return;
@@ -264,17 +269,13 @@ void KernelModel::settle() {
     for (auto& queue : host_.queues)
         queue.status = queue.bound_to_vfio_ap() ? QueueStatus::unassigned : QueueStatus::absent;
     for (auto& mdev : host_.mdevs) {
-        const bool shown = mdev.guest_matrix.has_value();
-        mdev.guest_matrix.reset();
-        auto passed = guest_matrix_of(host_, mdev).queues;
+        const auto passed = guest_masks(host_, mdev, hidden_.failed_resets);
         for (auto& queue : host_.queues) {
             if (!queue.bound_to_vfio_ap() || !mdev.assigned(queue.apqn)) continue;
-            const bool used =
-                is_in_use(mdev.uuid) && std::binary_search(passed.begin(), passed.end(), queue.apqn);
+            const bool used = is_in_use(mdev.uuid) && passed.has(queue.apqn);
             queue.status = used ? QueueStatus::in_use : QueueStatus::assigned;
         }
-        if (passed.size() > guest_matrix_page) passed.resize(guest_matrix_page);
-        if (shown) mdev.guest_matrix = std::move(passed);
+        if (mdev.guest_matrix) mdev.guest_matrix = passed.guest_matrix();
     }
     if (!host_.ap || !host_.ap->bindings) return;
     const auto bound = std::count_if(host_.queues.begin(), host_.queues.end(),
@@ -304,6 +305,8 @@ void KernelModel::set_driver(Queue& queue, std::string_view driver) {
     queue.driver = driver;
     queue.online.reset();
     if (to_host) queue.online = queue.config.value_or(true);
+    // A driver that is new to the queue resets it anew.
+    hidden_.failed_resets.erase(queue.apqn);
     if (to_host == from_host) return;
     // Only zcrypt asks the card for its keys; the attributes come and go with it.
     auto detail = queue.detail ? *queue.detail : QueueDetail{};

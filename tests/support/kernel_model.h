@@ -8,14 +8,12 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace vfioap::test {
-
-/// Lines of `guest_matrix` that the kernel prints: as many as fit its page.
-inline constexpr std::size_t guest_matrix_page = 512;
 
 /// What a directory holds: a file's text, `-> TARGET` of a link, `/` for a directory.
 using Tree = std::map<std::string, std::string>;
@@ -45,6 +43,7 @@ struct Hidden {
     std::map<Apqn, Keys> keys;
     std::map<std::uint8_t, Card> gone_cards;
     std::map<Apqn, Queue> gone_queues;
+    std::set<Apqn> failed_resets;  ///< queues of vfio_ap that no guest can have
 };
 
 /// The store functions of the attributes: what is written changes the inventory, or is refused (Refusal).
@@ -73,6 +72,8 @@ class KernelModel {
     void take_queue(Apqn apqn);
     void return_queue(Apqn apqn);
     void check_stop(std::uint8_t apid, bool on);
+    /// vfio_ap cannot reset the queue, until it is bound again. ENODEV: vfio_ap has not got it.
+    void fail_reset(Apqn apqn);
 
   private:
     [[nodiscard]] bool is_in_use(const Uuid& uuid) const;

@@ -56,6 +56,7 @@ TEST(HostBuilder, makes_example_hosts_that_agree_with_themselves) {
         }
         for (const auto& mdev : host.mdevs) {
             if (!mdev.guest_matrix) continue;
+            // By the rule as the kernel has it, and as the library has it: two that were written apart.
             auto computed = mdev;
             computed.guest_matrix.reset();
             EXPECT_EQ(*mdev.guest_matrix, guest_matrix_of(host, computed).queues)

@@ -12,6 +12,7 @@
 #include "support/example_hosts.h"
 #include "support/fake_root.h"
 #include "support/host_builder.h"
+#include "support/kernel_filter.h"
 #include "support/move.h"
 
 namespace vfioap {
@@ -106,6 +107,27 @@ TEST(KernelModel, drops_the_adapter_of_a_queue_that_is_gone) {
     EXPECT_THAT(machine.passed(), ElementsAre(Apqn{6, 4}));
     EXPECT_EQ(machine.after([](KernelModel& kernel) { kernel.return_queue({5, 4}); }), 0);
     EXPECT_TRUE(machine.host == before);
+}
+
+TEST(KernelModel, drops_the_adapter_of_a_queue_that_failed_its_reset_until_it_is_bound_again) {
+    Machine machine{one_guest().in_use().build()};
+    const auto before = machine.host;
+    const auto fail = [](Apqn apqn) { return [apqn](KernelModel& kernel) { kernel.fail_reset(apqn); }; };
+    EXPECT_EQ(machine.after(fail({5, 0x47})), ENODEV) << "the host has it";
+    EXPECT_EQ(machine.after(fail({5, 4})), 0);
+    EXPECT_THAT(machine.passed(), ElementsAre(Apqn{6, 4}));
+    EXPECT_EQ(machine.host.find_queue({5, 4})->status, QueueStatus::assigned);
+    EXPECT_EQ(machine.write("bus/ap/drivers/vfio_ap/unbind", "05.0004"), 0);
+    EXPECT_EQ(machine.write("bus/ap/drivers/vfio_ap/bind", "05.0004"), 0);
+    EXPECT_TRUE(machine.host == before) << test::differences(machine.host, before);
+}
+
+TEST(KernelModel, passes_control_domains_that_the_machine_gives) {
+    Machine machine{one_guest().build()};
+    const auto uuid = test::uuid(test::example_mdev);
+    machine.host.ap->ap_control_domain_mask.mask = Mask::of({4});
+    EXPECT_EQ(machine.mdev("assign_control_domain", "0x47"), 0) << "more than there is may be assigned";
+    EXPECT_EQ(test::guest_masks(machine.host, *machine.host.find_mdev(uuid)).control_domains, Mask::of({4}));
 }
 
 TEST(KernelModel, keeps_the_mdev_of_a_guest_that_runs) {
