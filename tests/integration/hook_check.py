@@ -239,6 +239,8 @@ def check_input(hook):
 
 
 def check_syslog(hook):
+    # What the hook tells comes after its answer: nothing of earlier calls is to come to this log.
+    wait_until_alone()
     log = Log("/dev/log")
     hook.configure("lpar-b", "unknown = deny", "nonsense")
     hook.call("migrate", hook.guest)
@@ -264,6 +266,7 @@ def check_syslog(hook):
 
 
 def check_journal(hook):
+    wait_until_alone()
     journal = Log("/run/systemd/journal/socket")
     hook.configure("lpar-b")
     hook.call("migrate", hook.guest)
