@@ -18,11 +18,12 @@
 #include <utility>
 #include <vector>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "file/directory.h"
 
 namespace vfioap {
 namespace {
@@ -131,30 +132,9 @@ class NewDirectory {
     std::string path_;
 };
 
-/// The names in a directory, without `.` and `..`.
-std::vector<std::string> names_in(int fd, const std::string& path) {
-    const int copy = ::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR* const stream = copy < 0 ? nullptr : ::fdopendir(copy);
-    if (stream == nullptr) {
-        const int number = errno;
-        if (copy >= 0) ::close(copy);
-        throw SystemError{"read directory", path, number};
-    }
-    std::vector<std::string> names;
-    errno = 0;
-    while (const dirent* const entry = ::readdir(stream)) {  // NOLINT(concurrency-mt-unsafe): own stream
-        const std::string_view name = entry->d_name;
-        if (name != "." && name != "..") names.emplace_back(name);
-    }
-    const int number = errno;
-    ::closedir(stream);
-    if (number != 0) throw SystemError{"read directory", path, number};
-    return names;
-}
-
 /// Removes everything below, as far as that goes. Follows no link.
 void clear(int fd, const std::string& path) {
-    for (const auto& name : names_in(fd, path)) {
+    for (const auto& name : list_directory(fd, path)) {
         if (::unlinkat(fd, name.c_str(), 0) == 0) continue;
         const int below = ::openat(fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (below >= 0) {
@@ -499,7 +479,7 @@ void materialize(const Inventory& inventory, const std::string& directory) {
     if (fd < 0 && errno == ENOTDIR) throw InputError{directory, "is not a directory"};
     if (fd < 0) throw SystemError{"open directory", directory, errno};
     const NewDirectory root{fd, directory};
-    if (!names_in(fd, directory).empty())
+    if (!list_directory(fd, directory).empty())
         throw InputError{directory, "is not empty; a sysfs root is made only in a new or empty directory"};
     try {
         Tree{inventory, root}.make();

@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "file/directory.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {
@@ -110,10 +111,16 @@ std::optional<MoveRecord> MoveJournal::read(const Uuid& guest) const {
 
 std::vector<MoveRecord> MoveJournal::all(std::vector<std::string>& problems) const {
     std::vector<MoveRecord> records;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator{directory_, error}) {
-        const auto uuid = Uuid::parse(entry.path().stem().string());
-        if (!uuid || entry.path().extension() != ".json") continue;
+    std::vector<std::string> names;
+    try {
+        names = list_directory(directory_);
+    } catch (const SystemError& problem) {
+        problems.emplace_back(problem.what());
+    }
+    for (const auto& name : names) {
+        const std::filesystem::path file{name};
+        const auto uuid = Uuid::parse(file.stem().string());
+        if (!uuid || file.extension() != ".json") continue;
         try {
             if (auto record = read(*uuid)) records.push_back(std::move(*record));
         } catch (const Error& problem) {

@@ -54,7 +54,8 @@ class MoveJournal {
     void remove(const Uuid& guest) const;
     /// Throws SystemError, and InputError where the file is damaged: `FILE: what was expected`.
     [[nodiscard]] std::optional<MoveRecord> read(const Uuid& guest) const;
-    /// Of all guests, sorted by the name of the guest; damaged files are told in `problems`.
+    /// Of all guests, sorted by the name of the guest. What cannot be read is told in `problems`: a damaged
+    /// file, or the directory itself, in which there may then be any number of moves. Throws nothing for it.
     [[nodiscard]] std::vector<MoveRecord> all(std::vector<std::string>& problems) const;
     [[nodiscard]] std::string path(const Uuid& guest) const;
 

@@ -7,13 +7,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file/directory.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {
@@ -211,10 +211,16 @@ std::optional<AppliedRecord> AppliedRecords::read(const Uuid& mdev) const {
 
 std::vector<AppliedRecord> AppliedRecords::all(std::vector<std::string>& problems) const {
     std::vector<AppliedRecord> records;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator{directory_, error}) {
-        const auto uuid = Uuid::parse(entry.path().stem().string());
-        if (!uuid || entry.path().extension() != ".json") continue;
+    std::vector<std::string> names;
+    try {
+        names = list_directory(directory_);
+    } catch (const SystemError& problem) {
+        problems.emplace_back(problem.what());
+    }
+    for (const auto& name : names) {
+        const std::filesystem::path file{name};
+        const auto uuid = Uuid::parse(file.stem().string());
+        if (!uuid || file.extension() != ".json") continue;
         try {
             if (auto record = read(*uuid)) records.push_back(std::move(*record));
         } catch (const Error& problem) {

@@ -46,7 +46,8 @@ class AppliedRecords {
     void write(const AppliedRecord& record) const;
     /// Nothing where there is none. Throws SystemError, and InputError where the file is damaged.
     [[nodiscard]] std::optional<AppliedRecord> read(const Uuid& mdev) const;
-    /// Of all mdevs, sorted by their UUID; damaged files are told in `problems`.
+    /// Of all mdevs, sorted by their UUID. What cannot be read is told in `problems`: a damaged file, or the
+    /// directory itself, in which there may then be any number of records. Throws nothing for it.
     [[nodiscard]] std::vector<AppliedRecord> all(std::vector<std::string>& problems) const;
     [[nodiscard]] std::string path(const Uuid& mdev) const;
 

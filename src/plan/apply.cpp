@@ -9,15 +9,14 @@
 #include <array>
 #include <cerrno>
 #include <exception>
-#include <filesystem>
 #include <map>
-#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file/directory.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {
@@ -30,7 +29,8 @@ using namespace std::chrono_literals;
 constexpr auto between_looks = 200ms;
 constexpr std::size_t max_kept_file = std::size_t{1024} * 1024;
 
-/// The files below `etc` that the persistent commands of plans may write.
+/// The files below `etc` that the persistent commands of plans may write. Throws SystemError: what cannot be
+/// read now could not be put back.
 std::map<std::string, std::string> kept_files(const std::string& etc) {
     std::map<std::string, std::string> files;
     const auto add = [&](const std::string& path) {
@@ -39,9 +39,10 @@ std::map<std::string, std::string> kept_files(const std::string& etc) {
     add(etc + "/udev/rules.d/41-ap.rules");
     add(etc + "/modules-load.d/vfio_ap.conf");
     for (const auto* directory : {"/mdevctl.d/matrix", "/driverctl.d"}) {
-        std::error_code error;
-        for (const auto& entry : std::filesystem::directory_iterator{etc + directory, error}) {
-            if (entry.is_regular_file(error)) add(entry.path().string());
+        for (const auto& name : list_directory(etc + directory)) {
+            const auto path = fmt::format("{}{}/{}", etc, directory, name);
+            struct stat info {};
+            if (::stat(path.c_str(), &info) == 0 ? S_ISREG(info.st_mode) : errno != ENOENT) add(path);
         }
     }
     return files;

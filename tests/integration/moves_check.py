@@ -101,6 +101,12 @@ def main(program, schema, hosts):
         damaged = migrate("--recover")
         if damaged.returncode != 3 or str(record) not in damaged.stderr:
             failures.append(f"a damaged journal: exit {damaged.returncode}: {damaged.stderr}")
+        journal.rename(directory / "aside")
+        journal.write_text("no directory")
+        unreadable = migrate("--recover")
+        if unreadable.returncode != 3 or f"{journal}: cannot read directory" not in unreadable.stderr:
+            failures.append(f"a journal that cannot be listed: exit {unreadable.returncode}: {unreadable.stdout}"
+                            f"{unreadable.stderr}")
 
     # Not a validator that takes all.
     move = {"guest": {"name": "a", "uuid": UUIDS["plain"], "mdev": None}, "mode": "native", "source": "local",

@@ -533,6 +533,32 @@ TEST_F(Apply, refuses_records_that_are_damaged) {
     EXPECT_EQ(take_back(model).state, ApplyState::undone);
 }
 
+TEST_F(Apply, takes_records_that_cannot_be_listed_for_no_empty_ones) {
+    std::vector<std::string> problems;
+    EXPECT_THAT(AppliedRecords{directory.path() + "/none"}.all(problems), IsEmpty());
+    EXPECT_THAT(problems, IsEmpty());
+    const auto file = directory.path() + "/file";
+    std::ofstream{file} << "x";
+    EXPECT_THAT(AppliedRecords{file}.all(problems), IsEmpty());
+    EXPECT_THAT(problems, ElementsAre(file + ": cannot read directory: Not a directory"));
+}
+
+TEST_F(Apply, keeps_nothing_where_it_could_not_be_put_back) {
+    ModelHost model{host("there").build()};
+    const auto etc = directory.path() + "/etc";
+    std::filesystem::create_directories(etc + "/mdevctl.d");
+    std::ofstream{etc + "/mdevctl.d/matrix"} << "no directory";
+    std::vector<std::string> commands;
+    options.keeping = Keeping{etc, [&](std::string_view /*tool*/, const std::string& command) {
+                                  commands.push_back(command);
+                                  return true;
+                              }};
+    const auto report = apply(model);
+    EXPECT_EQ(report.state, ApplyState::done);
+    EXPECT_THAT(commands, IsEmpty());
+    EXPECT_THAT(texts(report.left), HasSubstr("/mdevctl.d/matrix: cannot read directory: Not a directory"));
+}
+
 TEST_F(Apply, has_nothing_to_do_for_a_guest_without_a_device) {
     ModelHost model{host("there").build()};
     const auto report = Applier{model, records, options, watcher}.apply({"plain", {}, {}}, {}, {});

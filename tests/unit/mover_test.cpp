@@ -21,6 +21,7 @@ namespace vfioap {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -458,6 +459,18 @@ TEST(MoveJournal, gives_back_what_was_written) {
     journal.remove(guest_uuid);
     journal.remove(guest_uuid);
     EXPECT_FALSE(journal.read(guest_uuid));
+}
+
+TEST(MoveJournal, that_cannot_be_read_is_not_empty) {
+    const test::TemporaryDirectory directory;
+    std::vector<std::string> problems;
+    EXPECT_THAT(MoveJournal{directory.path() + "/none"}.all(problems), IsEmpty());
+    EXPECT_THAT(problems, IsEmpty());
+    // Root reads everything, but not a file as a directory.
+    const auto file = directory.path() + "/file";
+    std::ofstream{file} << "x";
+    EXPECT_THAT(MoveJournal{file}.all(problems), IsEmpty());
+    EXPECT_THAT(problems, ElementsAre(file + ": cannot read directory: Not a directory"));
 }
 
 TEST(MoveJournal, reads_what_an_older_version_wrote) {
