@@ -27,6 +27,7 @@
 #include "move/drift_watch.h"
 #include "move/libvirt_host.h"
 #include "move/mover.h"
+#include "move/outcome_table.h"
 #include "plan/render.h"
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -116,6 +117,11 @@ class Screen final : public MoveWatcher {
     void line(const std::string& text) {
         end_progress();
         put(terminal_safe(text) + '\n');
+    }
+    /// Lines that are fit for a terminal already, each with its newline.
+    void lines(const std::string& text) {
+        end_progress();
+        put(text);
     }
     void begins(MoveStep step) override {
         static constexpr std::array<std::string_view, 4> words{"telling the destination what the guest has",
@@ -210,6 +216,7 @@ Json move_json(const Way& way, const Ended& ended) {
 int exit_of(MoveOutcome outcome) {
     switch (outcome) {
         case MoveOutcome::moved:
+        case MoveOutcome::would_move:
             return exit_moved;
         case MoveOutcome::not_moved:
             return exit_not_moved;
@@ -236,6 +243,9 @@ void show(Screen& screen, const Way& way, const MoveResult& result) {
                                         ? fmt::format(" runs on {} with its device", result.host)
                                         : fmt::format(" runs on {} without its device", result.host)));
             if (!result.reason.empty()) screen.line("  reason   " + result.reason);
+            break;
+        case MoveOutcome::would_move:
+            // Its steps are shown already.
             break;
     }
     for (const auto& each : result.to_do)
@@ -311,7 +321,7 @@ class Migrate {
     }
 
     int move_all() {
-        std::vector<std::pair<std::string, MoveOutcome>> table;
+        std::vector<GuestOutcome> outcomes;
         int code = exit_moved;
         for (const auto& xml : all_domain_xml_from_libvirt(common_.uri)) {
             const auto domain = parse_domain_xml(xml, common_.uri);
@@ -319,18 +329,11 @@ class Migrate {
             LibvirtHost here{libvirt_, common_.uri, false, *domain.uuid, domain.vfio_ap.front().mdev};
             if (here.look().state != GuestLook::State::running) continue;
             const int ended = move(domain);
-            table.emplace_back(domain.name, last_);
+            outcomes.push_back({domain.name, last_});
             code = std::max(code, ended);
             if (ended == exit_needs_person || interrupts != 0) break;
         }
-        Screen screen{common_, {}};
-        if (table.empty()) screen.line("No guest with a vfio-ap device runs here.");
-        std::size_t width = 5;
-        for (const auto& [name, outcome] : table)
-            width = std::max(width, name.size());
-        if (!table.empty()) screen.line(fmt::format("\n{:<{}}  OUTCOME", "GUEST", width));
-        for (const auto& [name, outcome] : table)
-            screen.line(fmt::format("{:<{}}  {}", name, width, to_text(outcome)));
+        Screen{common_, {}}.lines(render_outcomes(outcomes));
         return finish(code);
     }
 
@@ -496,7 +499,11 @@ class Migrate {
                 "attach the device at the destination", "compare what the guest has with before"};
             for (std::size_t i = native ? 2 : 0; i < steps.size(); ++i)
                 if (!native || i != 3) screen.line(fmt::format("  would    {}", steps.at(i)));
-            return exit_moved;
+            MoveResult result;
+            result.outcome = MoveOutcome::would_move;
+            result.host = "this host";
+            result.has_device = true;
+            return end(screen, way, {std::move(result), mode});
         }
         if (!native && !options_.detached && !options_.yes) {
             if (::isatty(STDIN_FILENO) != 1)

@@ -334,6 +334,8 @@ std::string_view to_text(MoveOutcome outcome) {
             return "not-moved";
         case MoveOutcome::needs_person:
             break;
+        case MoveOutcome::would_move:
+            return "would-move";
     }
     return "needs-person";
 }

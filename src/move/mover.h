@@ -58,10 +58,12 @@ class MoveWatcher {
 };
 
 enum class MoveOutcome : std::uint8_t {
-    moved,        ///< it runs at the destination, whole
-    not_moved,    ///< it runs at the source, and all is as before
-    needs_person  ///< something is left to do; the journal stays
+    moved,         ///< it runs at the destination, whole
+    not_moved,     ///< it runs at the source, and all is as before
+    needs_person,  ///< something is left to do; the journal stays
+    would_move,    ///< nothing was tried, and nothing stands in its way: never of a move, only of a dry run
 };
+/// `moved`, `not-moved`, `needs-person`, `would-move`.
 std::string_view to_text(MoveOutcome outcome);
 
 struct MoveResult {

@@ -31,7 +31,7 @@ DOMAIN = ("<domain type='test'><name>{}</name><uuid>{}</uuid><memory>65536</memo
           "</os>{}</domain>")
 RECORD = {"schema": "vfioap-move/1", "guest": "guest1", "guest_uuid": UUIDS["guest1"], "mdev": MDEV, "source": "local",
           "destination": "nowhere.json", "state": "", "was_persistent": True, "defined_there": False, "step": "migrate"}
-EXIT = {"moved": 0, "not-moved": 1, "needs-person": 3}
+EXIT = {"moved": 0, "not-moved": 1, "needs-person": 3, "would-move": 0}
 
 
 def main(program, schema, hosts):
@@ -45,13 +45,13 @@ def main(program, schema, hosts):
                         DOMAIN.format("plain", UUIDS["plain"], "") + "</node>")
         uri, journal = f"test://{node}", directory / "moves"
 
-        def migrate(*options):
-            return subprocess.run([program, "migrate", "-c", uri, "--journal", journal, "--format", "json", *options],
+        def migrate(*options, form="json"):
+            return subprocess.run([program, "migrate", "-c", uri, "--journal", journal, "--format", form, *options],
                                   stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
                                   env={**os.environ, "LC_ALL": "C.UTF-8"})
 
-        def to(host, *options):
-            return migrate("-s", hosts / "lpar-a.json", "-d", hosts / f"{host}.json", "--desturi", uri, *options)
+        def to(host, *options, **more):
+            return migrate("-s", hosts / "lpar-a.json", "-d", hosts / f"{host}.json", "--desturi", uri, *options, **more)
 
         def expect(what, done, outcome, **members):
             """One move that has ended like that; outcome None: none was tried."""
@@ -74,7 +74,13 @@ def main(program, schema, hosts):
         if "cannot connect to libvirt" in probe.stderr or "libvirt is not installed" in probe.stderr:
             print(f"skipped: {probe.stderr.strip()}")
             return 77
-        expect("a dry run", probe, None)
+        expect("a dry run", probe, "would-move", mode="detached", has_device=True, host="this host", reason="", rules=[],
+               to_do=[])
+        expect("a dry run of all", to("lpar-a", "--dry-run", "--all"), "would-move")
+        expect("a dry run of all, none of which can go", to("lpar-b", "--detached", "--dry-run", "--all"), "not-moved")
+        table = to("lpar-a", "--dry-run", "--all", form="text").stdout
+        if not table.endswith("\n\nGUEST   OUTCOME\nguest1  would-move\n"):
+            failures.append(f"the table of a dry run: {table!r}")
         expect("a destination that is not ready", to("lpar-b", "--detached", "guest1"), "not-moved", mode="detached",
                rules=lambda rules: "queue.not-bound" in rules, has_device=True,
                reason=lambda text: "the check says incompatible" in text)
@@ -115,7 +121,8 @@ def main(program, schema, hosts):
     if errors(valid, {"schema": "vfioap-moves/1", "moves": [move]}):
         failures.append("the schema refuses what is one")
     for change in ({"host": None}, {"has_device": False}, {"reason": "why"}, {"to_do": ["this"]}, {"mode": "auto"},
-                   {"outcome": "needs-person"}, {"outcome": "not-moved"}, {"rules": ["x"]}, {"more": 1}):
+                   {"outcome": "needs-person"}, {"outcome": "not-moved"}, {"outcome": "would-move", "reason": "why"},
+                   {"rules": ["x"]}, {"more": 1}):
         if not errors(valid, {"schema": "vfioap-moves/1", "moves": [{**move, **change}]}):
             failures.append(f"the schema takes {change}")
     print("\n".join(failures) or "all as expected")
