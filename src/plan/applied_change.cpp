@@ -107,6 +107,14 @@ class Undoer {
         const auto now = look();
         const auto clear = change_.numbers - mask_of(now);
         if (clear.none()) return false;
+        // A bit takes those queues from vfio_ap whose other number the other mask has. From an mdev the
+        // kernel takes none (ap_bus.c, apmask_commit and aqmask_commit: EBUSY); older ones took them from a
+        // guest.
+        const auto& other = change_.apmask ? now.ap->aqmask : now.ap->apmask;
+        const auto others = other.value_or(Mask::all());
+        if (const auto* const user =
+                change_.apmask ? find_user(now, clear, others) : find_user(now, others, clear))
+            throw NotOurs{fmt::format("{} has queues of it", mdev_text(user->uuid))};
         std::vector<std::string> words;
         for (const auto bit : clear.bits())
             words.push_back(fmt::format("+{:#04x}", bit));

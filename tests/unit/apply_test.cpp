@@ -12,6 +12,7 @@
 #include <functional>
 #include <sstream>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -382,12 +383,36 @@ TEST_F(Apply, takes_back_only_what_others_have_not_changed) {
     auto report = take_back(model);
     EXPECT_THAT(texts(report.left),
                 HasSubstr("created: it holds control domain 00ab, which was not given to it here"));
-    // The masks cannot be given back while the mdev has their queues: the kernel says so.
-    EXPECT_EQ(report.state, ApplyState::failed);
+    // The masks are left, too, while the mdev has their queues.
+    EXPECT_THAT(texts(report.left), HasSubstr("by apmask: mdev " + mdev.to_string() + " has queues of it"));
+    EXPECT_THAT(report.failed, IsEmpty());
+    EXPECT_EQ(report.state, ApplyState::undone);
     EXPECT_THAT(model.inventory.mdevs, SizeIs(1));
-    model.change([&](test::KernelModel& kernel) { kernel.write(mdev_path(mdev) + "/remove", "1"); });
-    EXPECT_EQ(take_back(model).state, ApplyState::undone);
-    EXPECT_EQ(test::differences(host("there").build(), model.inventory), "");
+    EXPECT_FALSE(has_record());
+}
+
+TEST_F(Apply, leaves_a_mask_that_another_mdev_needs) {
+    ModelHost model{host("there").build()};
+    ASSERT_EQ(apply(model).state, ApplyState::done);
+    const auto create = "devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create";
+    const auto path = mdev_path(test::uuid(other));
+    model.change([&](test::KernelModel& kernel) {
+        kernel.write(create, other);
+        kernel.write(path + "/assign_adapter", "5");
+        kernel.write(path + "/assign_domain", "0xab");
+    });
+    const auto masks = model.inventory.ap;
+    const auto report = take_back(model);
+    EXPECT_EQ(report.state, ApplyState::undone) << all_of(report);
+    EXPECT_THAT(report.failed, IsEmpty());
+    EXPECT_THAT(report.left, SizeIs(1));
+    EXPECT_THAT(texts(report.left), HasSubstr(fmt::format("by apmask: mdev {} has queues of it", other)));
+    EXPECT_EQ(model.inventory.ap->apmask, masks->apmask);
+    // Nothing was taken from it, and what is the guest's is gone.
+    ASSERT_THAT(model.inventory.mdevs, SizeIs(1));
+    EXPECT_EQ(model.inventory.mdevs.front().uuid, test::uuid(other));
+    EXPECT_EQ(model.inventory.find_queue(Apqn{5, 0xab})->driver, vfio_ap_driver_name);
+    EXPECT_FALSE(has_record());
 }
 
 TEST_F(Apply, takes_nothing_back_from_a_guest) {
