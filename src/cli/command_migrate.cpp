@@ -5,6 +5,7 @@
 #include "cli/host_location.h"
 #include "cli/libvirt_guest.h"
 #include "cli/plan_service.h"
+#include "cli/remote_host.h"
 #include "cli/service_client.h"
 #include "compat/state.h"
 #include "report/text.h"
@@ -193,7 +194,7 @@ std::string destination_uri_of(const MigrateArguments& options, const CommonOpti
         throw InputError{
             common.destination,
             "is not the name of a host; say with --desturi where its libvirt is (qemu+ssh://HOST/system)"};
-    return fmt::format("qemu+ssh://{}/system", location.value);
+    return fmt::format("qemu+ssh://{}/system", RemoteHost::parse(location.value).value().authority());
 }
 
 Json move_json(const Way& way, const Ended& ended) {

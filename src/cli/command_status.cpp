@@ -5,6 +5,7 @@
 #include "cli/host_location.h"
 #include "cli/libvirt_guest.h"
 #include "cli/program.h"
+#include "cli/remote_host.h"
 #include "cli/service_client.h"
 #include "domain/domain_xml.h"
 #include "host/guest_matrix.h"
@@ -237,8 +238,8 @@ int show_status(const CommonOptions& common, const Asked& asked) {
         const auto location = parse_host_location(common.source, root);
         if (location.kind == HostLocation::Kind::remote) {
             ServiceClient service{{location.value}};
-            const auto name = location.value.substr(location.value.find('@') + 1);
-            show(ask(service, {name.substr(0, name.find(':')), "host:" + location.value}));
+            const auto host = RemoteHost::parse(location.value).value();
+            show(ask(service, {host.name, "host:" + location.value}));
             return 0;
         }
     }

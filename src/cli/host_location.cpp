@@ -2,12 +2,12 @@
 #include "cli/host_location.h"
 
 #include "ap/error.h"
+#include "cli/remote_host.h"
 #include "cli/service_client.h"
 #include "compat/live_update.h"
 #include "host/capabilities.h"
 #include "host/snapshot.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
@@ -15,18 +15,6 @@
 #include <sys/stat.h>
 
 namespace vfioap {
-namespace {
-
-/// What ssh and D-Bus take for a host; nothing that ssh could take for an option.
-bool is_host_name(std::string_view text) {
-    const auto good = [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-               c == '-' || c == '_' || c == '@' || c == ':';
-    };
-    return !text.empty() && text.front() != '-' && std::all_of(text.begin(), text.end(), good);
-}
-
-}  // namespace
 
 HostLocation parse_host_location(std::string_view text, const std::string& local_root) {
     using Kind = HostLocation::Kind;
@@ -37,7 +25,7 @@ HostLocation parse_host_location(std::string_view text, const std::string& local
     if (text.starts_with("sysfs:")) return {Kind::sysfs, after("sysfs:")};
     if (text.starts_with("snapshot:")) return {Kind::snapshot, after("snapshot:")};
     if (text.starts_with("host:")) {
-        if (!is_host_name(text.substr(5))) throw InputError{name, "not a host name"};
+        if (!RemoteHost::parse(text.substr(5))) throw InputError{name, "not a host name"};
         return {Kind::remote, after("host:")};
     }
     if (text == "local") return {Kind::sysfs, local_root};
@@ -50,7 +38,8 @@ HostLocation parse_host_location(std::string_view text, const std::string& local
     const int error = errno;
     if (text.find('/') != std::string_view::npos || text.ends_with(".json"))
         throw SystemError{"open", name, error};
-    if (!is_host_name(text)) throw InputError{name, "not a directory, not a .json file and not a host name"};
+    if (!RemoteHost::parse(text))
+        throw InputError{name, "not a directory, not a .json file and not a host name"};
     return {Kind::remote, name};
 }
 

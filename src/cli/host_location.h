@@ -19,12 +19,12 @@ namespace vfioap {
 struct HostLocation {
     enum class Kind : std::uint8_t { sysfs, snapshot, remote };
     Kind kind = Kind::sysfs;
-    std::string value;  ///< directory, file or host name
+    std::string value;  ///< directory, file or host: what RemoteHost::parse() takes
 };
 
 /// From `sysfs:DIR`, `snapshot:FILE`, `host:NAME`, `local` (which is `local_root`), a directory, a file that
-/// ends in
-/// `.json`, or else the name of a host, `[user@]host`. Throws InputError for what is none of these.
+/// ends in `.json`, or else the name of a host, as RemoteHost has it. Throws InputError for what is none of
+/// these.
 HostLocation parse_host_location(std::string_view text, const std::string& local_root);
 
 /// The local sysfs root: `option` if given, else the environment variable SYSFS_ROOT (as s390-tools have it;

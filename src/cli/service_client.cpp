@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "cli/service_client.h"
 
+#include "cli/remote_host.h"
 #include "domain/printable.h"
 #include "host/snapshot.h"
 
@@ -114,10 +115,12 @@ ServiceClient::~ServiceClient() = default;
 
 void ServiceClient::fail(const std::string& why) const {
     if (host_.empty()) throw UnreachableError{name_ + " cannot be asked: " + why};
+    const auto host = RemoteHost::parse(host_).value();
     throw UnreachableError{fmt::format(
-        "{0}: its service cannot be asked: {1}; without it, take a snapshot: ssh {0} vfioapctl snapshot "
-        "> {2}.json",
-        host_, why, host_.substr(host_.find('@') + 1))};
+        "{}: its service cannot be asked: {}; without it, take a snapshot: ssh {}{} vfioapctl snapshot > "
+        "{}.json",
+        host_, why, host.port.empty() ? "" : fmt::format("-p {} ", host.port), host.ssh_destination(),
+        host.name)};
 }
 
 int ServiceClient::check(int result) const {
@@ -140,6 +143,8 @@ ServiceClient ServiceClient::local(bool start) {
 
 ServiceClient::ServiceClient(Remote remote)
     : host_{std::move(remote.host)}, name_{host_}, stop_{remote.stop} {
+    const auto host = RemoteHost::parse(host_);
+    if (!host) throw InputError{host_, "not a host name"};
     sd_bus* opened = nullptr;
     check(sd_bus_new(&opened));
     bus_.reset(opened);
@@ -151,12 +156,8 @@ ServiceClient::ServiceClient(Remote remote)
             arguments.insert(arguments.end(), {"-o", option});
         }
     }
-    auto name = host_;
-    if (const auto colon = name.rfind(':'); colon != std::string::npos) {
-        arguments.insert(arguments.end(), {"-p", name.substr(colon + 1)});
-        name.erase(colon);
-    }
-    arguments.insert(arguments.end(), {"--", name, "systemd-stdio-bridge"});
+    if (!host->port.empty()) arguments.insert(arguments.end(), {"-p", host->port});
+    arguments.insert(arguments.end(), {"--", host->ssh_destination(), "systemd-stdio-bridge"});
     std::vector<char*> words;
     words.reserve(arguments.size() + 1);
     for (auto& argument : arguments)

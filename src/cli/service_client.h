@@ -72,7 +72,7 @@ struct ServicePlan {
 class ServiceClient {
   public:
     struct Remote {
-        std::string host;         ///< `[user@]host[:port]`
+        std::string host;         ///< what RemoteHost::parse() takes
         bool interactive = true;  ///< ssh may ask for a password, and waits as long as it likes
         int stop = -1;  ///< a descriptor: when it is readable, every call ends with UnreachableError
     };
@@ -80,7 +80,7 @@ class ServiceClient {
     /// in the first call. `start`: it is started all the same.
     static ServiceClient local(bool start = false);
     /// The service of another, on its system bus, over SSH: `ssh -xT HOST systemd-stdio-bridge`. Started
-    /// there if need be. Throws UnreachableError, here or in the first call.
+    /// there if need be. Throws UnreachableError, here or in the first call; InputError for what is no host.
     explicit ServiceClient(Remote remote);
     ~ServiceClient();
     ServiceClient(const ServiceClient&) = delete;

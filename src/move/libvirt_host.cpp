@@ -2,6 +2,7 @@
 #include "move/libvirt_host.h"
 
 #include "ap/error.h"
+#include "cli/remote_host.h"
 #include "domain/domain_xml.h"
 #include "domain/printable.h"
 #include "domain/state.h"
@@ -26,16 +27,6 @@ using namespace std::chrono_literals;
 constexpr int keepalive_interval = 5;
 constexpr unsigned keepalive_count = 5;
 constexpr auto between_progress = 500ms;
-
-/// The name of a libvirt URI's host; else this host's.
-std::string host_of(const std::string& uri, const std::string& otherwise) {
-    const auto begin = uri.find("://");
-    if (begin == std::string::npos) return otherwise;
-    auto host = uri.substr(begin + 3, uri.find('/', begin + 3) - begin - 3);
-    host = host.substr(host.find('@') + 1);
-    host = host.substr(0, host.find(':'));
-    return host.empty() ? otherwise : host;
-}
 
 struct Params {
     explicit Params(const Libvirt& functions) : libvirt{functions} {}
@@ -92,7 +83,7 @@ LibvirtHost::LibvirtHost(const Libvirt& libvirt, std::string uri, bool for_peers
           "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='{}'/></source>"
           "</hostdev>",
           mdev.to_string())},
-      name_{host_of(uri_, "this host")},
+      name_{host_of_uri(uri_, "this host")},
       connection_{nullptr, libvirt.close} {
     connection();
 }

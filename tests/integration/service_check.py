@@ -830,7 +830,8 @@ def check_remote(programs):
             bus.wait(finished)
             return child.returncode, out[0], out[1]
         guest = programs.source / "xml/examples/guest1.xml"
-        for place in ("lpar-b", "admin@lpar-b.example.com", "host:lpar-b"):
+        for place in ("lpar-b", "admin@lpar-b.example.com", "host:lpar-b", "lpar-b:2222", "::1", "[::1]",
+                      "admin@[fe80::1%enc1]:2222"):
             code, out, err = run(programs.check, "--format", "json", "-s", programs.hosts / "lpar-a.json", "-d", place,
                                  guest)
             expect((code, err) == (1, ""), (place, code, err))
@@ -840,7 +841,10 @@ def check_remote(programs):
         local = json.loads(run(programs.check, "--format", "json", "-s", programs.hosts / "lpar-a.json", "-d",
                                bus.root, guest)[1])["findings"]
         expect([f["rule"] for f in told] == [f["rule"] for f in local], "other findings from afar")
-        expect("admin@lpar-b.example.com" in pathlib.Path(bus.directory, "log").read_text(), "ssh was not asked")
+        asked = [line.removeprefix("-xT ").removesuffix(" systemd-stdio-bridge")
+                 for line in pathlib.Path(bus.directory, "log").read_text().splitlines()]
+        expect(asked == ["-- lpar-b", "-- admin@lpar-b.example.com", "-- lpar-b", "-p 2222 -- lpar-b", "-- ::1", "-- ::1",
+                         "-p 2222 -- admin@fe80::1%enc1"], f"ssh was asked {asked}")
         code, out, err = run(programs.control, "status", "-s", "lpar-b")
         expect(code == 0 and MDEV.split("-")[0] not in err, (code, err))
         code, out, err = run(programs.control, "snapshot", "lpar-b")
