@@ -755,10 +755,9 @@ std::string Service::undo_plan(const std::string& guest, const std::map<std::str
     }
     if (found.size() > 1)
         throw InputError{"guest", "plans of several guests of this name were applied; name the mdev"};
-    if (found.empty())
-        throw CallError{"NoSuchPlan", problems.empty()
-                                          ? "nothing was applied here for " + guest.substr(0, 100)
-                                          : problems.front()};
+    // Of what cannot be read nobody knows whose it is.
+    if (found.empty() && !problems.empty()) throw CallError{"Failed", problems.front()};
+    if (found.empty()) throw CallError{"NoSuchPlan", "nothing was applied here for " + guest.substr(0, 100)};
     const auto& record = *found.front();
     return start_plan(record.guest, *record.mdev, owner,
                       [mdev = *record.mdev, user = user_of(*record.mdev)](Applier& applier) {

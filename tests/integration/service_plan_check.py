@@ -161,6 +161,10 @@ def check_apply(programs, fakesys):
             expect(found == name, f"ApplyPlan: {found} instead of {name}")
         expect(error_of(manager.UndoPlan, "guest1", options(x=True)) == "InvalidInput", "UndoPlan")
         expect(error_of(manager.UndoPlan, "../../etc/passwd", options()) == "NoSuchPlan", "UndoPlan")
+        damaged = there.state / f"plans/{MDEV}.json"
+        damaged.write_text("{}")
+        expect(error_of(there.undo) == "Failed", "a record that cannot be read is taken for none")
+        damaged.unlink()
         # Blocked, also where no state says what the guest has: nothing is begun.
         report = there.finish(there.apply(leave_unused=True))
         expect((report["state"], report["plan"]) == ("refused", "blocked") and report["remaining"], report)
