@@ -9,17 +9,18 @@
 #include "report/explanation.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "explain/explain.h"
+#include "file/process.h"
 #include <CLI/CLI.hpp>
 
 namespace vfioap {
@@ -54,10 +55,6 @@ void read_log(Explainer& explainer, const std::string& name) {
 
 /// Reads what journalctl prints, and waits for its end. No shell has a part in it.
 void read_journal(Explainer& explainer, const std::string& since) {
-    std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw SystemError{"pipe", "journalctl", errno};
-    Descriptor out{ends[0]};
-    Descriptor in{ends[1]};
     const auto from = "--since=" + since;
     std::vector<std::string> words{"journalctl", "--no-pager", "--quiet", "--output=json", from};
     // Who can have logged it: the kernel, libvirt's daemons, our hook; each is one more alternative.
@@ -65,31 +62,19 @@ void read_journal(Explainer& explainer, const std::string& since) {
          {"_TRANSPORT=kernel", "+", "SYSLOG_IDENTIFIER=libvirtd", "SYSLOG_IDENTIFIER=virtqemud",
           "SYSLOG_IDENTIFIER=vfioap-hook", "SYSLOG_IDENTIFIER=vfioapd"})
         words.emplace_back(match);
-    std::vector<char*> arguments;
-    arguments.reserve(words.size() + 1);
-    for (auto& word : words)
-        arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    const auto child = ::fork();
-    if (child < 0) throw SystemError{"fork", "journalctl", errno};
-    if (child == 0) {
-        if (::dup2(in.get(), STDOUT_FILENO) >= 0) ::execvp("journalctl", arguments.data());
-        ::_exit(errno == ENOENT ? 127 : 126);
-    }
-    static_cast<void>(in.close());
+    const InputError failed{"journal", "journalctl failed; name log files, or another --since"};
+    ProcessOrder order{std::move(words)};
+    order.output = ProcessOrder::Stream::piped;
+    order.errors = ProcessOrder::Stream::inherited;
+    std::optional<Process> journal;
     try {
-        explainer.read("journal", from_descriptor(out.get(), "journal"));
-    } catch (...) {
-        static_cast<void>(out.close());
-        ::waitpid(child, nullptr, 0);
-        throw;
-    }
-    int status = 0;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        journal.emplace(order);
+    } catch (const SystemError& error) {
+        if (error.number() != ENOENT) throw failed;
         throw InputError{"journal", "journalctl is not there; name log files instead"};
-    if (status != 0) throw InputError{"journal", "journalctl failed; name log files, or another --since"};
+    }
+    explainer.read("journal", from_descriptor(journal->output(), "journal"));
+    if (!journal->wait().ok()) throw failed;
 }
 
 /// The guest's own log, in libvirt's usual place, where it can be read.

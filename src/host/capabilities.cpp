@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "host/capabilities.h"
 
+#include "ap/error.h"
 #include "host/descriptor.h"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "file/process.h"
 
 namespace vfioap {
 namespace {
@@ -38,57 +38,18 @@ std::optional<bool> knows(int fd, unsigned long command) {
     return {};
 }
 
-/// Runs a program without a shell, gives it `input`, and takes what it prints until it ends, or the time
-/// does.
+/// Runs a program, gives it `input`, and takes what it prints until it ends, or the time does. Nothing where
+/// it cannot be run.
 std::string answer_of(std::vector<std::string> words, std::string_view input, unsigned seconds) {
     constexpr std::size_t most = std::size_t{4} * 1024 * 1024;
-    std::array<int, 2> to{};
-    std::array<int, 2> from{};
-    if (::pipe2(to.data(), O_CLOEXEC) != 0) return {};
-    Descriptor child_in{to[0]};
-    Descriptor in{to[1]};
-    if (::pipe2(from.data(), O_CLOEXEC) != 0) return {};
-    Descriptor out{from[0]};
-    Descriptor child_out{from[1]};
-    std::vector<char*> arguments;
-    arguments.reserve(words.size() + 1);
-    for (auto& word : words)
-        arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    std::array<char*, 3> environment{const_cast<char*>("PATH=/usr/bin:/bin"), const_cast<char*>("LC_ALL=C"),
-                                     nullptr};
-    const auto child = ::fork();
-    if (child < 0) return {};
-    if (child == 0) {
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        const int null = ::open("/dev/null", O_RDWR);
-        if (null < 0 || ::dup2(child_in.get(), STDIN_FILENO) < 0 ||
-            ::dup2(child_out.get(), STDOUT_FILENO) < 0 || ::dup2(null, STDERR_FILENO) < 0)
-            ::_exit(127);
-        ::execve(arguments.front(), arguments.data(), environment.data());
-        ::_exit(127);
+    ProcessOrder order{std::move(words)};
+    order.input = order.output = ProcessOrder::Stream::piped;
+    order.environment = {"PATH=/usr/bin:/bin", "LC_ALL=C"};
+    try {
+        return run_process(order, {std::chrono::seconds{seconds}, most}, input).output;
+    } catch (const SystemError&) {
+        return {};
     }
-    static_cast<void>(child_in.close());
-    static_cast<void>(child_out.close());
-    // Shorter than a pipe holds, so that it does not wait.
-    static_cast<void>(!::write(in.get(), input.data(), input.size()));
-    std::string answer;
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{seconds};
-    while (answer.size() < most) {
-        const auto left =
-            std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now())
-                .count();
-        pollfd ready{out.get(), POLLIN, 0};
-        if (left <= 0 || ::poll(&ready, 1, static_cast<int>(left)) <= 0) break;
-        std::array<char, 65536> piece{};
-        const auto got = ::read(out.get(), piece.data(), piece.size());
-        if (got <= 0) break;
-        answer.append(piece.data(), static_cast<std::size_t>(got));
-    }
-    ::kill(child, SIGKILL);
-    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-    }
-    return answer;
 }
 
 bool may_be_run(const std::string& path) {

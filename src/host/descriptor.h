@@ -22,6 +22,10 @@ class Descriptor {
 
     [[nodiscard]] int get() const { return fd_; }
     [[nodiscard]] bool valid() const { return fd_ >= 0; }
+    /// Closes what it has, and takes over another.
+    void reset(int fd) {
+        if (const int before = std::exchange(fd_, fd); before >= 0) ::close(before);
+    }
     /// False: not everything that was written has arrived; errno tells.
     [[nodiscard]] bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
 

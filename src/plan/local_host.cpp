@@ -6,16 +6,14 @@
 #include "host/descriptor.h"
 #include "host/replace_file.h"
 
-#include <array>
 #include <cerrno>
-#include <csignal>
 #include <thread>
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "file/process.h"
 
 namespace vfioap {
 namespace {
@@ -26,41 +24,10 @@ using Clock = std::chrono::steady_clock;
 constexpr auto longest_command = 60s;
 constexpr std::size_t max_attribute = 4096;
 
-/// Ends with its process group.
-pid_t spawn_shell(const std::string& command) {
-    posix_spawnattr_t attributes;
-    posix_spawn_file_actions_t files;
-    ::posix_spawnattr_init(&attributes);
-    ::posix_spawn_file_actions_init(&files);
-    // Of those who spawn, some have signals blocked.
-    sigset_t none;
-    ::sigemptyset(&none);
-    ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setpgroup(&attributes, 0);
-    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-    for (const int fd : {0, 1, 2})
-        ::posix_spawn_file_actions_addopen(&files, fd, "/dev/null", fd == 0 ? O_RDONLY : O_WRONLY, 0);
-    std::array<std::string, 3> words{"sh", "-c", command};
-    std::array<char*, 4> arguments{words[0].data(), words[1].data(), words[2].data(), nullptr};
-    pid_t child = 0;
-    const int error = ::posix_spawn(&child, "/bin/sh", &files, &attributes, arguments.data(), environ);
-    ::posix_spawn_file_actions_destroy(&files);
-    ::posix_spawnattr_destroy(&attributes);
-    if (error != 0) throw SystemError{"run", "/bin/sh", error};
-    return child;
-}
-
 bool run_shell(const std::string& command) {
-    const auto child = spawn_shell(command);
-    const auto deadline = Clock::now() + longest_command;
-    int status = 0;
-    while (true) {
-        const auto ended = ::waitpid(child, &status, WNOHANG);
-        if (ended == child) return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-        if (ended < 0 && errno != EINTR) return false;
-        if (Clock::now() >= deadline) ::kill(-child, SIGKILL);
-        std::this_thread::sleep_for(20ms);
-    }
+    ProcessOrder order{{"/bin/sh", "-c", command}};
+    order.own_group = true;
+    return run_process(order, {longest_command}).ok();
 }
 
 }  // namespace

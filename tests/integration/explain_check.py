@@ -87,6 +87,9 @@ def main(program, schemas, data):
                and migration["causes"][0]["evidence"][0]["source"] == "journal")
         status, migrations = explained("--guest", "guest2", env=environment)
         expect(f"another guest: {migrations}", status == 1 and not migrations)
+        # A bit of SIGPIPE in SigIgn would have every program that it starts write on when nobody reads.
+        tool.write_text("#!/bin/sh\ngrep -q '^SigIgn:.*[02468ace]...$' /proc/self/status\n")
+        expect("journalctl inherits an ignored SIGPIPE", run(program, "explain", env=environment).returncode == 1)
         tool.write_text("#!/bin/sh\nexit 1\n")
         expect("a failing journalctl", run(program, "explain", env=environment).returncode == 2)
     expect("no journalctl", run(program, "explain", env={"PATH": "/nonexistent"}).returncode == 2)

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -601,6 +602,13 @@ TEST(RunCommand, says_whether_a_command_went_well) {
     EXPECT_FALSE(run_command("sh", "exit 3"));
     EXPECT_FALSE(run_command("no-such-program-here", "rm " + file));
     EXPECT_TRUE(std::filesystem::exists(file));
+}
+
+TEST(RunCommand, gives_it_no_ignored_signal) {
+    // As programs that would rather be told by write than be ended.
+    auto* const before = std::signal(SIGPIPE, SIG_IGN);
+    EXPECT_TRUE(run_command("grep", "grep -q '^SigIgn:.*[02468ace]...$' /proc/self/status"));
+    std::signal(SIGPIPE, before);
 }
 
 TEST(LocalHost, writes_to_what_is_there_and_loads_nothing_on_another_root) {

@@ -6,6 +6,7 @@
 #include "report/text.h"
 
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -162,6 +163,16 @@ TEST_F(Emulator, that_says_nothing_or_hangs_leaves_things_open) {
         program("[ \"$1\" != -version ] && exec sleep 1000\necho QEMU emulator version 9.0.0\n"), 1);
     EXPECT_EQ(qemu.version, "9.0.0");
     EXPECT_FALSE(qemu.cpr_transfer);
+}
+
+TEST_F(Emulator, inherits_no_ignored_signal) {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root's files are run";
+    auto* const before = std::signal(SIGPIPE, SIG_IGN);
+    const auto qemu =
+        probe_emulator(program("grep -q '^SigIgn:.*[02468ace]...$' /proc/self/status && "
+                               "echo QEMU emulator version 9.0.0\n"));
+    std::signal(SIGPIPE, before);
+    EXPECT_EQ(qemu.version, "9.0.0");
 }
 
 TEST_F(Emulator, is_not_run_where_it_need_not_be_roots_own) {
