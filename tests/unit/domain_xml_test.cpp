@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <set>
 #include <string>
 #include <thread>
@@ -349,6 +350,164 @@ TEST(DomainXml, uuid_may_have_white_space_around_it) {
         parse_domain_xml(domain(fmt::format("<uuid>\n  {}\t</uuid><uuid>x</uuid>", mdev1)), "x");
     EXPECT_EQ(guest.uuid, uuid(mdev1));
     EXPECT_THAT(refusal(domain(fmt::format("<uuid>{} x</uuid>", mdev1))), HasSubstr("expected a UUID"));
+}
+
+/// A vfio-ap hostdev, `open` being its start tag and what stands before it.
+std::string hostdev(const std::string& open) {
+    return fmt::format("{}<source><address uuid='{}'/></source></hostdev>", open, mdev1);
+}
+std::size_t hostdevs_in(const std::string& inside) {
+    return parse_domain_xml(domain(inside), "x").vfio_ap.size();
+}
+
+TEST(DomainXml, means_the_same_however_its_characters_are_written) {
+    for (const char* open :
+         {"<hostdev type='mdev' model='vfio-ap'>", "<hostdev\n\ttype = \"mdev\"\r\nmodel=\"vfio-ap\"\n>",
+          "<hostdev type='&#109;dev' model='&#x76;fio-ap'>", "<hostdev type='mdev' model='vfio&#45;ap'>"})
+        EXPECT_EQ(hostdevs_in("<devices>" + hostdev(open) + "</devices>"), 1U) << open;
+    for (const char* open :
+         {"<hostdev type='mdev' model='&amp;#x76;fio-ap'>", "<hostdev type='mdev' model='vfio-ap '>",
+          "<hostdev type='mdev' model='VFIO-AP'>", "<hostdev type='mdev' model='vfio-ap&#x200b;'>"})
+        EXPECT_EQ(hostdevs_in("<devices>" + hostdev(open) + "</devices>"), 0U) << open;
+
+    const std::map<std::string, std::string> names{
+        {"a&#x62;c", "abc"},
+        {"<![CDATA[a&#x62;<c>]]>", "a&#x62;<c>"},
+        {"a<!-- b -->c<?d e?>f", "acf"},
+        {"<![CDATA[a]]>b<![CDATA[]]><![CDATA[c]]>", "abc"},
+        {"a<b>c</b>d<e/>f", "adf"},
+        {" a ", " a "},
+        {"&lt;&gt;&amp;&quot;&apos;", "<>&\"'"},
+        {"&#xe4;\xc3\xb6&#8364;", "\xc3\xa4\xc3\xb6\xe2\x82\xac"},
+    };
+    for (const auto& [written, name] : names)
+        EXPECT_EQ(parse_domain_xml("<domain><name>" + written + "</name></domain>", "x").name, name);
+    // A line feed is one however it came; in an attribute only a reference makes one.
+    EXPECT_THAT(refusal("<domain><name>a&#10;b</name></domain>"), HasSubstr("name with a control character"));
+    EXPECT_THAT(refusal("<domain><name><![CDATA[a\tb]]></name></domain>"),
+                HasSubstr("name with a control character"));
+    EXPECT_THAT(refusal(domain("<os><type arch='a&#9;b'/></os>")),
+                HasSubstr("arch with a control character"));
+    EXPECT_EQ(parse_domain_xml(domain("<os><type arch='a\r\nb'/></os>"), "x").arch, "a b");
+}
+
+TEST(DomainXml, may_have_comments_and_instructions_anywhere) {
+    for (const std::string junk : {"<!-- <hostdev> -->", "<?x <hostdev> ?>", "<!---->", "\r\n \t"}) {
+        const auto read = parse_domain_xml(
+            junk + "<domain>" + junk + "<name>" + "g" + "</name>" + junk + "<devices>" + junk +
+                hostdev("<hostdev type='mdev' model='vfio-ap'>" + junk) + junk + "</devices></domain>" + junk,
+            "x");
+        EXPECT_EQ(read.name, "g") << junk;
+        EXPECT_EQ(read.vfio_ap.size(), 1U) << junk;
+    }
+    EXPECT_THAT(refusal("<!-- " + domain("") + " -->"), HasSubstr("cut off; expected a <domain> element"));
+    for (const char* junk : {"<!-- -- -->", "<?xml version='1.0'?>", "<![CDATA[a]]", "<!ELEMENT a EMPTY>",
+                             "]]>", "<!DOCTYPE a>", "</a>", "&", "<a b='<'/>", "<a b=c/>", "<a b/>"})
+        EXPECT_THAT(refusal(domain(junk)), HasSubstr("not well-formed")) << junk;
+}
+
+TEST(DomainXml, counts_elements_and_attributes_of_no_namespace_alone) {
+    const std::string open = "<hostdev type='mdev' model='vfio-ap'>";
+    EXPECT_EQ(hostdevs_in("<devices xmlns:x='urn:x'>" + hostdev(open) + "</devices>"), 1U);
+    EXPECT_EQ(hostdevs_in("<devices xmlns='urn:x'>" + hostdev(open) + "</devices>"), 0U);
+    EXPECT_EQ(hostdevs_in("<x:devices xmlns:x='urn:x'>" + hostdev(open) + "</x:devices>"), 0U);
+    EXPECT_EQ(hostdevs_in("<devices>" + hostdev("<hostdev xmlns='urn:x' type='mdev' model='vfio-ap'>") +
+                          "</devices>"),
+              0U);
+    EXPECT_EQ(hostdevs_in("<a xmlns='urn:x'><devices xmlns=''>" + hostdev(open) + "</devices></a>"), 0U);
+    EXPECT_EQ(hostdevs_in("<devices xmlns:x='urn:x'>" +
+                          hostdev("<hostdev x:type='mdev' type='pci' model='vfio-ap'>") + "</devices>"),
+              0U);
+    EXPECT_EQ(
+        hostdevs_in("<devices xmlns:x='urn:x'>" +
+                    hostdev("<hostdev x:type='pci' x:mode='x' type='mdev' model='vfio-ap'>") + "</devices>"),
+        1U);
+    EXPECT_THAT(refusal("<domain xmlns='urn:x'><name>g</name></domain>"),
+                HasSubstr("root element <domain> of a namespace; expected <domain> without a namespace"));
+    EXPECT_EQ(parse_domain_xml("<domain xmlns=''><name>g</name></domain>", "x").name, "g");
+    EXPECT_EQ(
+        parse_domain_xml("<domain xml:space='preserve' xml:lang='en'><name>g</name></domain>", "x").name,
+        "g");
+    EXPECT_THAT(refusal(domain("<x:a/>")), HasSubstr("not well-formed"));
+    EXPECT_THAT(refusal(domain("<a x:b=''/>")), HasSubstr("not well-formed"));
+}
+
+TEST(DomainXml, takes_the_first_of_what_libvirt_takes_the_first_and_all_devices) {
+    const auto one = hostdev("<hostdev type='mdev' model='vfio-ap'>");
+    EXPECT_EQ(hostdevs_in("<devices>" + one + "</devices><a/><devices>" + one + "</devices>"), 2U);
+    const auto alias = [](const std::string& inside) {
+        const auto read = parse_domain_xml(
+            domain("<devices>" + hostdev("<hostdev type='mdev' model='vfio-ap'>" + inside) + "</devices>"),
+            "x");
+        return read.vfio_ap.at(0).alias + (read.vfio_ap.at(0).iommufd ? " iommufd" : "");
+    };
+    EXPECT_EQ(alias("<alias name='a'/><alias name='b'/>"), "a");
+    EXPECT_EQ(alias("<alias/><alias name='b'/>"), "b");
+    EXPECT_EQ(alias("<a><alias name='a'/></a>"), "");
+    EXPECT_EQ(alias("<driver iommufd='yes'/>"), " iommufd");
+    EXPECT_EQ(alias("<driver iommufd='yes'/><driver iommufd='no'/>"), "");
+    const auto read = parse_domain_xml(
+        domain("<memoryBacking><source type='file'/><source type='memfd'/><access mode='shared'/><hugepages/>"
+               "</memoryBacking><iommufd enabled='yes'/><launchSecurity type='s390-pv'/><launchSecurity "
+               "type='sev'/><os><type arch='a'/></os><os><type arch='b'/></os>"),
+        "x");
+    EXPECT_EQ(read.live_update.memory_source, "memfd");
+    EXPECT_EQ(read.live_update.memory_access, "shared");
+    EXPECT_TRUE(read.live_update.hugepages);
+    EXPECT_TRUE(read.live_update.iommufd);
+    EXPECT_TRUE(read.secure_execution);
+    EXPECT_EQ(read.arch, "a");
+}
+
+TEST(DomainXml, tells_of_devices_passed_by_arguments_of_qemu) {
+    const auto read = [](const std::string& inside) {
+        return parse_domain_xml(
+                   "<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>" + inside +
+                       "</domain>",
+                   "x")
+            .live_update;
+    };
+    const auto argument = [](const std::string& rest) {
+        return fmt::format("<q:arg value='{}/sys/bus/mdev/devices/{}{}'/>", "vfio-ap,sysfsdev=", mdev1, rest);
+    };
+    const auto both = read("<q:commandline>" + argument("") + argument(",iommufd=i0") + "</q:commandline>");
+    EXPECT_EQ(both.devices, (std::vector<PassedDevice>{{uuid(mdev1), false}, {uuid(mdev1), true}}));
+    EXPECT_TRUE(read("<commandline>" + argument("") + "</commandline>").devices.empty());
+    EXPECT_TRUE(
+        read("<devices><q:commandline>" + argument("") + "</q:commandline></devices>").devices.empty());
+    EXPECT_TRUE(read("<q:commandline><q:a>" + argument("") + "</q:a></q:commandline>").devices.empty());
+    EXPECT_TRUE(read("<q:commandline><q:arg value='a,aux-ram-share=on'/></q:commandline>").aux_ram_share);
+    EXPECT_TRUE(read("<q:commandline><q:arg value='{&quot;aux-ram-share&quot;:true}'/></q:commandline>")
+                    .aux_ram_share);
+    EXPECT_FALSE(read("<q:commandline><q:arg value='a,aux-ram-share=on'/><q:arg value='a,aux-ram-share=off'/>"
+                      "</q:commandline>")
+                     .aux_ram_share);
+    std::string many;
+    for (unsigned i = 0; i < 20; ++i)
+        many += argument("");
+    EXPECT_EQ(read("<q:commandline>" + many + "</q:commandline>").devices.size(), 16U);
+}
+
+TEST(DomainXml, is_read_to_its_end_before_it_is_taken) {
+    // Whatever stands between: a parser that reads in pieces may take the end of one for the end of all.
+    for (const std::size_t blanks : {0U, 1U, 400U, 5000U, 70000U}) {
+        const auto guest = domain("") + std::string(blanks, ' ');
+        EXPECT_EQ(parse_domain_xml(guest, "x").name, "g");
+        EXPECT_EQ(parse_domain_xml(guest + "<!-- a -->", "x").name, "g");
+        for (const char* rest : {"<a/>", "x", "</domain>", "<![CDATA[]]>", "&#32;", "<", "<a"})
+            EXPECT_THAT(refusal(guest + rest), HasSubstr("not well-formed")) << blanks << rest;
+    }
+}
+
+TEST(DomainXml, may_have_long_texts_where_none_is_wanted) {
+    const std::string text(std::size_t{6} * 1024 * 1024, '>');
+    for (const auto& inside : {"<a>" + text + "</a>", "<a b='" + text + "'/>", "<!--" + text + "-->",
+                               "<![CDATA[" + std::string(text.size(), ']') + "]]>", "<?a " + text + "?>"})
+        EXPECT_EQ(parse_domain_xml(domain(inside), "x").name, "g") << inside.substr(0, 9);
+    EXPECT_THAT(refusal(domain("<os><type arch='" + text + "'/></os>")), HasSubstr("arch of more than 4096"));
+    EXPECT_THAT(refusal(domain("<devices><emulator>" + text + "</emulator></devices>")),
+                HasSubstr("emulator of more than 4096"));
+    EXPECT_THAT(refusal(domain("<uuid>" + text + "</uuid>")), HasSubstr("uuid of more than 4096"));
 }
 
 TEST(DomainXml, of_a_disk_with_as_many_layers_as_libvirt_allows_is_read) {
