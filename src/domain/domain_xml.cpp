@@ -13,6 +13,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <unordered_set>
 #include <utility>
 
 #include <fcntl.h>
@@ -88,7 +89,7 @@ constexpr Document state_document{"a <config> element", "</config>", true};
 }
 
 /// What is asked of the bytes before libxml2 sees them: it would guess at encodings, and take hours over the
-/// attributes of one long tag.
+/// attributes of one long tag, and long over many names.
 class Preflight {
   public:
     Preflight(std::string_view bytes, const std::string& origin, const Document& document)
@@ -107,7 +108,7 @@ class Preflight {
             fail(bytes_.size(), fmt::format("nothing in it; expected {}", document_.expected));
         if (bytes_[first] != '<')
             fail(first, fmt::format("text that is not XML; expected {}", document_.expected));
-        check_attributes();
+        check_tags();
     }
 
   private:
@@ -145,33 +146,66 @@ class Preflight {
             fail(quote + 1, fmt::format("encoding \"{}\" declared; expected UTF-8", printable(value)));
     }
 
-    /// Counts the quoted values of each start tag. Ends early where libxml2 will end too.
-    void check_attributes() const {
+    /// Counts the quoted values of each start tag, and the names in all. Ends early where libxml2 will end
+    /// too.
+    void check_tags() const {
         const auto skip = [this](std::size_t& at, std::string_view open, std::string_view close) {
             if (bytes_.substr(at, open.size()) != open) return false;
             at = bytes_.find(close, at + open.size());
             return true;
         };
+        std::unordered_set<std::string_view> names;
         for (auto at = bytes_.find('<'); at != std::string_view::npos; at = bytes_.find('<', at)) {
-            if (skip(at, "<!--", "-->") || skip(at, "<![CDATA[", "]]>") || skip(at, "<?", "?>")) continue;
+            if (skip(at, "<!--", "-->") || skip(at, "<![CDATA[", "]]>")) continue;
+            if (bytes_.substr(at, 2) == "<?") {
+                add_name(names, at, word(at + 2));
+                skip(at, "<?", "?>");
+                continue;
+            }
             if (bytes_.substr(at, 2) == "<!") return;
-            const auto tag = at++;
-            std::size_t values = 0;
-            char quote = '\0';
-            for (; at < bytes_.size(); ++at) {
-                const char c = bytes_[at];
-                if (quote != '\0') {
-                    if (c == quote) quote = '\0';
-                } else if (c == '\'' || c == '"') {
-                    quote = c;
-                    if (++values > domain_xml_max_attributes)
-                        fail(tag, fmt::format("an element with more than {} attributes",
-                                              domain_xml_max_attributes));
-                } else if (c == '>' || c == '<') {
-                    break;
-                }
+            at = check_tag(at, names);
+        }
+    }
+
+    /// Gives the end of the tag that begins at `tag`.
+    std::size_t check_tag(std::size_t tag, std::unordered_set<std::string_view>& names) const {
+        std::size_t values = 0;
+        bool is_namespace = false;
+        auto at = tag + 1;
+        while (at < bytes_.size() && bytes_[at] != '>' && bytes_[at] != '<') {
+            if (const char c = bytes_[at]; c == '\'' || c == '"') {
+                if (++values > domain_xml_max_attributes)
+                    fail(tag,
+                         fmt::format("an element with more than {} attributes", domain_xml_max_attributes));
+                const auto end = bytes_.find(c, at + 1);
+                if (end == std::string_view::npos) return end;
+                if (is_namespace) add_name(names, tag, bytes_.substr(at + 1, end - at - 1));
+                at = end + 1;
+            } else if (const auto name = word(at); !name.empty()) {
+                add_name(names, tag, name);
+                is_namespace = name.starts_with("xmlns");
+                at += name.size();
+            } else {
+                ++at;
             }
         }
+        return at;
+    }
+
+    /// What is at `at` up to a character that parts names.
+    [[nodiscard]] std::string_view word(std::size_t at) const {
+        static constexpr std::string_view separators = " \t\r\n=/?'\"<>";
+        const auto rest = bytes_.substr(std::min(at, bytes_.size()));
+        const auto end = std::find_if(rest.begin(), rest.end(), [](char c) {
+            return c <= '?' && separators.find(c) != std::string_view::npos;
+        });
+        return rest.substr(0, static_cast<std::size_t>(end - rest.begin()));
+    }
+
+    void add_name(std::unordered_set<std::string_view>& names, std::size_t tag, std::string_view name) const {
+        names.insert(name);
+        if (names.size() > domain_xml_max_names)
+            fail(tag, fmt::format("more than {} different names", domain_xml_max_names));
     }
 
     std::string_view bytes_;

@@ -30,6 +30,10 @@ inline constexpr std::size_t domain_xml_max_depth = 256;
 /// More attributes of one element, or more namespace declarations in force at one place, are refused:
 /// libxml2 before 2.12 compares each with all others.
 inline constexpr std::size_t domain_xml_max_attributes = 256;
+/// More names of elements, attributes and processing instructions and of namespaces, each counted once, are
+/// refused: libxml2 before 2.12 keeps them in lists of a table that does not grow, and takes 20 seconds over
+/// 600,000. libvirt knows less than 2000.
+inline constexpr std::size_t domain_xml_max_names = 16384;
 /// A longer value of any member of DomainXml is refused.
 inline constexpr std::size_t domain_xml_max_value = 4096;
 

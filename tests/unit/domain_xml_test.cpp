@@ -561,6 +561,29 @@ TEST(DomainXml, limits_are_reached_before_they_are_passed) {
     EXPECT_EQ(refusal(padded), "x.xml: more than 8388608 bytes; expected a domain XML document");
 }
 
+TEST(DomainXml, of_many_names_is_refused_before_a_parser_keeps_them) {
+    // Each piece has one name of its own, beside those that are there anyway: domain, type, name, x and
+    // xmlns.
+    constexpr std::size_t most = domain_xml_max_names - 5;
+    for (const char* piece :
+         {"<a{}/>", "<x\ta{} = \"\"\n/>", "<x xmlns='urn:{}'/>", "<x xmlns:a{}='x'/>", "<?a{}?>"}) {
+        SCOPED_TRACE(piece);
+        const auto with = [piece](std::size_t count) {
+            std::string text = "<x xmlns='x'/>";
+            for (std::size_t i = 0; i < count; ++i)
+                text += fmt::format(fmt::runtime(piece), i);
+            return domain(text);
+        };
+        EXPECT_EQ(parse_domain_xml(with(most), "x").name, "g");
+        EXPECT_THAT(refusal(with(most + 1)), HasSubstr("more than 16384 different names"));
+    }
+    // One name many times is one, and what is no name may differ.
+    std::string same;
+    for (std::size_t i = 0; i < 2 * most; ++i)
+        same += fmt::format("<a b='{0}'>{0}<!--<a{0}>--><![CDATA[<a{0}>]]></a><?a <a{0}>?>", i);
+    EXPECT_EQ(parse_domain_xml(domain(same), "x").name, "g");
+}
+
 TEST(DomainXml, quotes_and_tags_in_comments_and_cdata_are_not_counted_as_attributes) {
     std::string quotes;
     for (std::size_t i = 0; i <= domain_xml_max_attributes; ++i)
@@ -588,6 +611,10 @@ TEST(DomainXml, long_enough_to_tire_a_parser_takes_no_time) {
     EXPECT_THAT(refusal(unique), HasSubstr("attributes"));
     EXPECT_THAT(refusal(full("<domain>", "<x:y/>")), HasSubstr("not well-formed"));
     EXPECT_THAT(refusal(full("<domain>", "<a>")), HasSubstr("nested deeper"));
+    std::string names = "<domain>";
+    for (unsigned i = 0; names.size() < domain_xml_max_bytes - 20; ++i)
+        names += fmt::format("<a{}/>", i);
+    EXPECT_THAT(refusal(names), HasSubstr("different names"));
     EXPECT_THAT(refusal(full("<domain><name>", "&amp;")), HasSubstr("name of more than"));
     EXPECT_THAT(refusal(full("<domain><!--", "- ")), HasSubstr("cut off"));
     EXPECT_THAT(refusal(full("<domain a='", "&lt;")), HasSubstr("cut off"));
