@@ -5,7 +5,6 @@
 #include "cli/guest_argument.h"
 #include "cli/host_location.h"
 #include "cli/program.h"
-#include "host/descriptor.h"
 #include "report/explanation.h"
 
 #include <algorithm>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "explain/explain.h"
+#include "file/descriptor.h"
 #include "file/process.h"
 #include <CLI/CLI.hpp>
 

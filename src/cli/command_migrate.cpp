@@ -5,7 +5,6 @@
 #include "cli/host_location.h"
 #include "cli/libvirt_guest.h"
 #include "cli/plan_service.h"
-#include "cli/remote_host.h"
 #include "cli/service_client.h"
 #include "compat/state.h"
 #include "report/text.h"
@@ -25,6 +24,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "hosts/remote_host.h"
 #include "move/drift_watch.h"
 #include "move/libvirt_host.h"
 #include "move/mover.h"

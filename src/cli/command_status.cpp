@@ -5,7 +5,6 @@
 #include "cli/host_location.h"
 #include "cli/libvirt_guest.h"
 #include "cli/program.h"
-#include "cli/remote_host.h"
 #include "cli/service_client.h"
 #include "domain/domain_xml.h"
 #include "host/guest_matrix.h"
@@ -23,6 +22,7 @@
 #include <fmt/format.h>
 #include <sys/utsname.h>
 
+#include "hosts/remote_host.h"
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 

@@ -2,7 +2,6 @@
 #include "cli/host_location.h"
 
 #include "ap/error.h"
-#include "cli/remote_host.h"
 #include "cli/service_client.h"
 #include "compat/live_update.h"
 #include "host/capabilities.h"
@@ -13,6 +12,8 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+
+#include "hosts/remote_host.h"
 
 namespace vfioap {
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "cli/service_client.h"
 
-#include "cli/remote_host.h"
 #include "domain/printable.h"
 #include "host/snapshot.h"
 
@@ -13,6 +12,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include "hosts/remote_host.h"
 #include <systemd/sd-bus.h>
 
 namespace vfioap {

@@ -3,7 +3,6 @@
 
 #include "ap/error.h"
 #include "domain/printable.h"
-#include "host/replace_file.h"
 
 #include <algorithm>
 #include <array>
@@ -14,6 +13,8 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "file/replace_file.h"
 
 namespace vfioap {
 namespace {

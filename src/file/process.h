@@ -2,8 +2,6 @@
 // Other programs, run without a shell.
 #pragma once
 
-#include "host/descriptor.h"
-
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +11,8 @@
 #include <vector>
 
 #include <sys/types.h>
+
+#include "file/descriptor.h"
 
 namespace vfioap {
 

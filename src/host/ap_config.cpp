@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "host/ap_config.h"
 
-#include "host/descriptor.h"
 #include "host/sysfs.h"
 
 #include <array>
@@ -12,6 +11,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
+
+#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

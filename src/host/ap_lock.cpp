@@ -2,7 +2,6 @@
 #include "host/ap_lock.h"
 
 #include "ap/error.h"
-#include "host/descriptor.h"
 
 #include <array>
 #include <cerrno>
@@ -17,6 +16,8 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

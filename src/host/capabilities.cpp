@@ -2,7 +2,6 @@
 #include "host/capabilities.h"
 
 #include "ap/error.h"
-#include "host/descriptor.h"
 
 #include <algorithm>
 #include <array>
@@ -17,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file/descriptor.h"
 #include "file/process.h"
 
 namespace vfioap {

@@ -3,7 +3,6 @@
 
 #include "ap/error.h"
 #include "ap/queue_list.h"
-#include "host/replace_file.h"
 
 #include <algorithm>
 #include <bitset>
@@ -17,6 +16,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "file/replace_file.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

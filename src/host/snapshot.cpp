@@ -3,7 +3,6 @@
 #include "host/snapshot.h"
 
 #include "ap/error.h"
-#include "host/descriptor.h"
 #include "host/snapshot_limits.h"
 
 #include <algorithm>
@@ -22,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file/descriptor.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

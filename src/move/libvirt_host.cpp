@@ -2,7 +2,6 @@
 #include "move/libvirt_host.h"
 
 #include "ap/error.h"
-#include "cli/remote_host.h"
 #include "domain/domain_xml.h"
 #include "domain/printable.h"
 #include "domain/state.h"
@@ -17,6 +16,8 @@
 #include <vector>
 
 #include <fmt/format.h>
+
+#include "hosts/remote_host.h"
 
 namespace vfioap {
 namespace {

@@ -2,7 +2,6 @@
 #include "move/move_journal.h"
 
 #include "ap/error.h"
-#include "host/replace_file.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "file/directory.h"
+#include "file/replace_file.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

@@ -4,11 +4,12 @@
 #pragma once
 
 #include "ap/uuid.h"
-#include "host/descriptor.h"
 
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "file/descriptor.h"
 
 namespace vfioap {
 

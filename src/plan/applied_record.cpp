@@ -2,7 +2,6 @@
 #include "plan/applied_record.h"
 
 #include "ap/error.h"
-#include "host/replace_file.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "file/directory.h"
+#include "file/replace_file.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

@@ -3,7 +3,6 @@
 
 #include "ap/error.h"
 #include "host/ap_lock.h"
-#include "host/replace_file.h"
 
 #include <algorithm>
 #include <array>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "file/directory.h"
+#include "file/replace_file.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

@@ -3,8 +3,6 @@
 
 #include "ap/error.h"
 #include "host/attributes.h"
-#include "host/descriptor.h"
-#include "host/replace_file.h"
 
 #include <cerrno>
 #include <thread>
@@ -13,7 +11,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "file/descriptor.h"
 #include "file/process.h"
+#include "file/replace_file.h"
 
 namespace vfioap {
 namespace {

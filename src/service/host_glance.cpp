@@ -2,7 +2,6 @@
 #include "service/host_glance.h"
 
 #include "host/attributes.h"
-#include "host/descriptor.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +14,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

@@ -19,6 +19,7 @@ ORDER = [
     ["host", "domain"],
     ["compat"],
     ["config"],
+    ["hosts"],
     ["stream", "plan", "explain", "move"],
     ["report"],
     ["cli", "service", "hooks"],

@@ -3,7 +3,6 @@
 #include "file/directory.h"
 
 #include "ap/error.h"
-#include "host/descriptor.h"
 
 #include <cerrno>
 #include <filesystem>
@@ -16,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "file/descriptor.h"
 #include "support/temporary_directory.h"
 
 namespace vfioap {

@@ -3,7 +3,6 @@
 #include "file/process.h"
 
 #include "ap/error.h"
-#include "host/descriptor.h"
 
 #include <cerrno>
 #include <chrono>
@@ -17,6 +16,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
+
+#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Names of other hosts, and what becomes of them on command lines and in URIs.
-#include "cli/remote_host.h"
+#include "hosts/remote_host.h"
 
 #include "ap/error.h"
 #include "cli/host_location.h"

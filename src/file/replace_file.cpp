@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "host/replace_file.h"
+#include "file/replace_file.h"
 
 #include "ap/error.h"
-#include "host/descriptor.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -13,6 +12,8 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

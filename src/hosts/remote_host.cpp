@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "cli/remote_host.h"
+#include "hosts/remote_host.h"
 
 #include <algorithm>
 #include <charconv>
