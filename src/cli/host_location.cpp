@@ -86,7 +86,7 @@ std::shared_ptr<const Inventory> Host::read_all() const {
 }
 
 void ask_local_host(const HostLocation& location, const std::string& emulator, Inventory& inventory) {
-    if (location.kind != HostLocation::Kind::sysfs || location.value != "/sys") return;
+    if (location.kind != HostLocation::Kind::sysfs || !SysfsRoot{location.value}.is_real()) return;
     inventory.iommufd = probe_iommufd();
     if (!emulator.empty()) {
         const auto qemu = probe_emulator(emulator);

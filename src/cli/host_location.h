@@ -54,8 +54,8 @@ class Host {
     std::shared_ptr<const Inventory> snapshot_;
 };
 
-/// Where the location is this very host (sysfs at /sys): adds what its iommufd can, and, where a domain's
-/// emulator is given, what that can (host/capabilities.h).
+/// Where the location is this very host (SysfsRoot::is_real()): adds what its iommufd can, and, where a
+/// domain's emulator is given, what that can (host/capabilities.h).
 void ask_local_host(const HostLocation& location, const std::string& emulator, Inventory& inventory);
 
 /// Reads of the host what check_live_update() needs, asks it as ask_local_host() does, and judges.

@@ -3,6 +3,7 @@
 
 #include "ap/error.h"
 #include "host/attributes.h"
+#include "host/descriptor.h"
 #include "host/snapshot.h"
 
 #include <algorithm>
@@ -17,8 +18,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 namespace vfioap {
@@ -629,10 +632,26 @@ class SysfsReader {
     std::unordered_map<std::string, std::shared_ptr<const QueueDetail>> details_;
 };
 
+/// Where that cannot be told it is taken for sysfs: nothing is written then that nobody asked for.
+bool is_in_sysfs(int fd) {
+    struct statfs info {};
+    return ::fstatfs(fd, &info) != 0 || static_cast<std::uint64_t>(info.f_type) == SYSFS_MAGIC;
+}
+
+/// A directory of one's own may have links into sysfs in it, or parts of sysfs mounted on it.
+bool leads_to_sysfs(int root) {
+    if (is_in_sysfs(root)) return true;
+    for (const char* const name : {"bus", "devices"}) {
+        const Descriptor directory{::openat(root, name, O_PATH | O_DIRECTORY | O_CLOEXEC)};
+        if (directory.valid() && is_in_sysfs(directory.get())) return true;
+    }
+    return false;
+}
+
 /// The machine's own name for its own sysfs; else the directory's, or its parent's where it is itself called
 /// `sys`.
-std::string host_name(const std::string& path) {
-    if (path == "/sys") {
+std::string host_name(const std::string& path, bool real) {
+    if (real) {
         utsname names{};
         if (::uname(&names) == 0) return static_cast<const char*>(names.nodename);
     }
@@ -646,10 +665,10 @@ std::string host_name(const std::string& path) {
     }
 }
 
-Inventory identity_of(const std::string& path) {
+Inventory identity_of(const std::string& path, bool real) {
     Inventory identity;
-    identity.name = host_name(path);
-    if (path != "/sys") {
+    identity.name = host_name(path, real);
+    if (!real) {
         const auto file = path + '/' + std::string{identity_file};
         try {
             auto told = load_snapshot(file);
@@ -671,7 +690,7 @@ Inventory identity_of(const std::string& path) {
 }  // namespace
 
 SysfsRoot::SysfsRoot(const std::string& directory)
-    : fd_{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)} {
+    : fd_{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)}, real_{leads_to_sysfs(fd_)} {
     if (fd_ < 0) throw SystemError{"open", directory, errno};
     struct stat info {};
     if (::fstatat(fd_, "bus", &info, 0) != 0 && ::fstatat(fd_, "devices", &info, 0) != 0) {
@@ -682,7 +701,7 @@ SysfsRoot::SysfsRoot(const std::string& directory)
     char* const canonical = ::realpath(directory.c_str(), nullptr);
     path_ = canonical != nullptr ? canonical : directory;
     std::free(canonical);  // NOLINT(cppcoreguidelines-no-malloc): realpath allocates so
-    identity_ = identity_of(path_);
+    identity_ = identity_of(path_, real_);
 }
 
 SysfsRoot::~SysfsRoot() {

@@ -19,7 +19,7 @@ enum class Depth : std::uint8_t {
 };
 
 /// What a sysfs root that was made from a snapshot has beside the attributes: the host's name and its QEMU,
-/// in a snapshot of their own. Not looked for in /sys.
+/// in a snapshot of their own. Not looked for in the real sysfs.
 inline constexpr std::string_view identity_file = "vfioap-host.json";
 
 /// An open sysfs root. Read-only; survives everything that changes, vanishes or is garbage below it: such
@@ -42,6 +42,11 @@ class SysfsRoot {
     /// The open directory, for looks that need no inventory.
     [[nodiscard]] int fd() const { return fd_; }
 
+    /// Whether what is written below it reaches the kernel of this machine, whatever the directory is called:
+    /// it, or its `bus` or `devices`, is in a file system of type sysfs (statfs(2), SYSFS_MAGIC) or cannot be
+    /// asked. As it was when the root was opened.
+    [[nodiscard]] bool is_real() const { return real_; }
+
     /// The UUIDs of all mdevs, sorted; from one directory read.
     [[nodiscard]] std::vector<Uuid> mdevs() const;
 
@@ -60,6 +65,7 @@ class SysfsRoot {
 
   private:
     int fd_;
+    bool real_;
     std::string path_;
     Inventory identity_;  // nothing but the name, the location and QEMU
 };

@@ -62,7 +62,7 @@ void LocalHost::write(const SysfsWrite& write) {
 }
 
 void LocalHost::load_driver() {
-    if (path_ != "/sys")
+    if (!root_.is_real())
         throw Error{fmt::format("the driver vfio_ap is not loaded, and {} is not /sys", path_)};
     if (!run_shell("modprobe vfio_ap || systemctl start modprobe@vfio_ap.service"))
         throw Error{"the driver vfio_ap could not be loaded; by hand: modprobe vfio_ap"};

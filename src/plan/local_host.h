@@ -21,7 +21,7 @@ class LocalHost final : public ApplyHost {
     std::string driver_override(Apqn queue) override;
     void write(const SysfsWrite& write) override;
     /// By modprobe, or systemd's unit for it where this process may not load modules; only where the root is
-    /// /sys.
+    /// the real sysfs.
     void load_driver() override;
     void pause(std::chrono::milliseconds time) override;
     [[nodiscard]] std::chrono::milliseconds clock() override;

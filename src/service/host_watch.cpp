@@ -9,9 +9,7 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 namespace vfioap {
@@ -23,11 +21,6 @@ std::optional<std::uint8_t> adapter_of(std::string_view devpath) {
     const auto at = devpath.find(card);
     if (at == std::string_view::npos) return {};
     return parse_adapter(devpath.substr(at + card.size()).substr(0, 2));
-}
-
-bool is_sysfs(int fd) {
-    struct statfs info {};
-    return ::fstatfs(fd, &info) == 0 && static_cast<std::uint64_t>(info.f_type) == SYSFS_MAGIC;
 }
 
 /// Adapters with queues that an mdev has now and had not before: what was not watched may be another by now.
@@ -77,7 +70,7 @@ HostWatch::HostWatch(std::string directory, Time now, Options options)
       next_everything_{now + interval_with_events},
       next_locked_{now + interval_locked},
       settled_{now + settling} {
-    const bool real = is_sysfs(root_->fd());
+    const bool real = root_->is_real();
     spare_locks_ = options.spare_locks.value_or(real);
     // First the events and a look, so that nothing is missed that happens while the host is read.
     if (options.events == Options::Events::automatic && real) monitor_ = UeventMonitor::open();

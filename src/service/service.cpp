@@ -502,7 +502,7 @@ bool Service::is_in_use(const Uuid& uuid) const {
 /// does to start. Fake ones have none.
 void Service::get_inventory(const sdbus::IObject& object, sdbus::Result<std::string>&& result) {
     requests_.serve_later(object, "org.vfioap1.Manager.GetInventory", std::move(result), [this](auto answer) {
-        if (options_.sysfs_root != "/sys") {
+        if (!root_.is_real()) {
             answer(nullptr, std::tuple{inventory_text()});
             return;
         }
@@ -660,7 +660,7 @@ std::string Service::open_migration(const std::string& mdev, const std::string& 
     const bool abort_job = given.flag("abort_job");
     if (abort_job && !libvirt_)
         throw InputError{"option abort_job", "this service was started without libvirt"};
-    const bool write = given.flag("write") || options_.sysfs_root != "/sys";
+    const bool write = given.flag("write") || !root_.is_real();
     given.done();
     if (migrations_.size() >= most_migrations)
         throw CallError{"LimitsExceeded", fmt::format("{} migrations are open", migrations_.size())};
@@ -785,7 +785,7 @@ std::string Service::start_plan(const std::string& guest, const Uuid& mdev, cons
 void Service::do_plan(const std::shared_ptr<PlanProgress>& progress, PlanWork work) {
     // As the system calls it, whatever it was given.
     const auto root = root_.location().substr(root_.location().find(':') + 1);
-    const bool real = root == "/sys";
+    const bool real = root_.is_real();
     ApplyOptions options;
     options.lock = !options_.ap_lock.empty() ? options_.ap_lock
                    : real                    ? ap_lock_file

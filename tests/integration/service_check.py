@@ -4,7 +4,7 @@
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
 PART: calls, watch, migration, clients, soak, large, lifetime, polkit, remote, files, guests, libvirt, destinations,
-      status
+      status, spelling
 Exit 77: something that the part needs is missing.
 """
 import json
@@ -1054,7 +1054,44 @@ def check_machine(programs):
             expect("version" in asked.get("qemu", {}), asked.get("qemu"))
 
 
-PARTS = {"machine": check_machine, "libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
+def check_spelling(programs):
+    """However the real sysfs is called, nothing of it is written that the client did not ask for."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+        print("skipped: no mount namespace can be had")
+        sys.exit(77)
+    # A machine with the fake host's AP bus and mdevs in its own sysfs.
+    enter = 'mount --bind "$1/bus" /sys/bus && mount --bind "$1/devices" /sys/devices && shift && exec "$@"'
+    saved = None
+    for spelling in ("/sys", "/sys/", "/sys/.", "//sys", "/proc/self/root/sys", "linked", "bound"):
+        with Bus(programs) as bus:
+            root = {"linked": f"{bus.directory}/linked", "bound": f"{bus.directory}/bound"}.get(spelling, spelling)
+            os.symlink("/sys", f"{bus.directory}/linked")
+            os.mkdir(f"{bus.directory}/bound")
+            bound = f'{enter.rpartition("exec")[0]} mount --rbind /sys "{bus.directory}/bound" && exec "$@"'
+            bus.service = bus.start(
+                "unshare", "-m", "sh", "-c", bound if spelling == "bound" else enter, "sh", bus.root, programs.service,
+                "--session", "--sysfs-root", root, stderr=subprocess.PIPE)
+            bus.wait(lambda: bus.bus.name_has_owner(NAME))
+            attribute = bus.root / "devices/vfio_ap/matrix" / MDEV / "ap_config"
+            whole, nothing = attribute.read_text(), ",".join(["0x" + "0" * 64] * 3) + "\n"
+            saved = saved or subprocess.run([programs.control, "-s", bus.root, "stream", "save", MDEV],
+                                            capture_output=True, check=True).stdout
+            for write in (False, True):
+                attribute.write_text(nothing)
+                given = options(incoming=True, write=True) if write else options(incoming=True)
+                path = bus.manager().OpenMigration(MDEV, "destination", given)
+                destination = bus.object(path, "Migration")
+                destination.SetState("RESUMING")
+                fd = destination.TakeStream().take()
+                os.write(fd, saved)
+                os.close(fd)
+                error_of(destination.SetState, "STOP")
+                expect(attribute.read_text() == (whole if write else nothing),
+                       f"--sysfs-root {spelling}, write={write}: {attribute.read_text()}")
+                destination.Close()
+
+
+PARTS = {"machine": check_machine, "spelling": check_spelling, "libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
          "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
          "soak": check_soak, "large": check_large, "lifetime": check_lifetime, "polkit": check_polkit,
          "destinations": check_destinations, "status": check_status}

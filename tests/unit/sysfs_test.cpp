@@ -3,6 +3,7 @@
 #include "host/sysfs.h"
 
 #include "ap/error.h"
+#include "cli/host_location.h"
 #include "host/guest_matrix.h"
 #include "host/materialize.h"
 #include "host/snapshot.h"
@@ -14,14 +15,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
 #include "support/example_hosts.h"
 #include "support/fake_root.h"
 #include "support/host_builder.h"
+#include "support/temporary_directory.h"
 
 namespace vfioap {
 namespace {
 
+namespace fs = std::filesystem;
 using test::FakeRoot;
 using test::HostBuilder;
 using testing::AllOf;
@@ -114,6 +119,56 @@ TEST(SysfsRoot, is_named_after_its_directory) {
     EXPECT_EQ(SysfsRoot{root.path() + "/lpar7/sys/"}.name(), "lpar7");
     EXPECT_EQ(SysfsRoot{root.path() + "/lpar7/../lpar7/sys"}.location(),
               "sysfs:" + root.path() + "/lpar7/sys");
+}
+
+/// Skips where this machine has no sysfs.
+struct RealSysfs : testing::Test {
+    void SetUp() override {
+        struct statfs info {};
+        if (::statfs("/sys", &info) != 0 || static_cast<std::uint64_t>(info.f_type) != SYSFS_MAGIC)
+            GTEST_SKIP() << "/sys is no sysfs";
+        fs::create_directory_symlink("/sys", top.path() + "/linked");
+        // Neither its path nor its own file system says so.
+        fs::create_directory(top.path() + "/partly");
+        fs::create_directory_symlink("/sys/bus", top.path() + "/partly/bus");
+        fs::create_directory(top.path() + "/devices-alone");
+        fs::create_directory_symlink("/sys/devices", top.path() + "/devices-alone/devices");
+    }
+    [[nodiscard]] std::vector<std::string> spellings() const {
+        return {"/sys",
+                "/sys/",
+                "/sys/.",
+                "//sys",
+                "/proc/self/root/sys",
+                top.path() + "/linked",
+                top.path() + "/partly",
+                top.path() + "/devices-alone"};
+    }
+    test::TemporaryDirectory top;
+};
+
+TEST_F(RealSysfs, is_known_however_it_is_spelt) {
+    for (const auto& path : spellings()) {
+        const SysfsRoot root{path};
+        EXPECT_TRUE(root.is_real()) << path;
+        EXPECT_EQ(root.name(), SysfsRoot{"/sys"}.name()) << path;
+    }
+}
+
+TEST_F(RealSysfs, is_asked_what_its_iommufd_can_however_it_is_spelt) {
+    for (const auto& path : spellings()) {
+        Inventory inventory;
+        ask_local_host({HostLocation::Kind::sysfs, path}, "", inventory);
+        EXPECT_TRUE(inventory.iommufd.has_value()) << path;
+    }
+}
+
+TEST(SysfsRoot, of_a_host_that_is_another_is_not_real) {
+    const FakeRoot root{small_host().build()};
+    EXPECT_FALSE(SysfsRoot{root.path()}.is_real());
+    Inventory inventory;
+    ask_local_host({HostLocation::Kind::sysfs, root.path()}, "", inventory);
+    EXPECT_FALSE(inventory.iommufd.has_value());
 }
 
 TEST(SysfsRoot, that_was_materialized_keeps_its_name) {
