@@ -3,7 +3,6 @@
 
 #include "ap/error.h"
 #include "cli/libvirt_guest.h"
-#include "cli/program.h"
 #include "compat/state.h"
 #include "config/settings.h"
 #include "domain/domain_xml.h"
@@ -29,6 +28,7 @@
 #include <unistd.h>
 
 #include "plan/local_host.h"
+#include "service/log.h"
 #include <systemd/sd-daemon.h>
 
 namespace vfioap {
@@ -69,10 +69,6 @@ std::vector<std::string> texts_of(const Mask& domains) {
     for (const auto domain : domains.bits())
         texts.push_back(domain_text(domain));
     return texts;
-}
-
-void complain(const std::string& message) {
-    warn("vfioapd", message);
 }
 
 /// The snapshot of it. Some 60,000 queues that all have keys are too much for a message: then without keys.
@@ -236,7 +232,7 @@ Service::Service(ServiceOptions options)
     if (!options_.uri.empty()) libvirt_.emplace(libvirt_options(options_.uri));
     if (!options_.state_directory.empty()) {
         auto loaded = load_known_keys(keys_file(options_.state_directory));
-        if (!loaded.message.empty()) complain(loaded.message);
+        if (!loaded.message.empty()) log_message(LogLevel::warning, loaded.message);
         keys_ = std::move(loaded.keys);
     }
     load_files();
@@ -362,9 +358,11 @@ void Service::look_at_host(Clock::time_point now) {
             if (found == mdevs_.end()) continue;
             found->second->emitConfigurationChanged(std::string{change.rule}, change.detail);
             if (const auto arrival = arriving_.find(uuid); arrival != arriving_.end())
-                complain(fmt::format(
-                    "guest {} is on its way here, and what was judged has changed: mdev {}: {}: {}",
-                    terminal_safe(arrival->second.guest), uuid.to_string(), change.rule, change.detail));
+                log_message(
+                    LogLevel::warning,
+                    fmt::format(
+                        "guest {} is on its way here, and what was judged has changed: mdev {}: {}: {}",
+                        terminal_safe(arrival->second.guest), uuid.to_string(), change.rule, change.detail));
             touched.insert(uuid);
         }
     }
@@ -414,9 +412,11 @@ void Service::hear_libvirt() {
     std::set<Uuid> mdevs;
     for (const auto& message : messages) {
         if (const auto* const disconnected = std::get_if<LibvirtDisconnected>(&message)) {
-            complain("no libvirt: " + disconnected->reason);
+            log_message(LogLevel::warning, "no libvirt: " + disconnected->reason);
         } else if (const auto* const failed = std::get_if<LibvirtCallFailed>(&message)) {
-            complain(fmt::format("guest {}: {}", failed->guest.to_string(), failed->reason));
+            // It is the ordinary course of things that a migration is in the way.
+            log_message(failed->again ? LogLevel::notice : LogLevel::warning,
+                        fmt::format("guest {}: {}", failed->guest.to_string(), failed->reason));
         } else if (const auto* const changed = std::get_if<GuestChanged>(&message)) {
             mdevs.insert(changed->guest.mdevs.begin(), changed->guest.mdevs.end());
             judge_mark(changed->guest, changed->state);
@@ -475,7 +475,7 @@ void Service::keep_state(const Uuid& mdev) {
     try {
         libvirt_->set_state(guest->uuid, state_metadata(state_of(read_for(mdev, {}), mdev)));
     } catch (const Error& error) {
-        complain(error.what());
+        log_message(LogLevel::warning, error.what());
     }
 }
 
@@ -486,7 +486,8 @@ void Service::abort_job(const Uuid& mdev) {
         return entry.second->aborts_job() && entry.second->device().options().mdev == mdev;
     });
     if (!wanted || guest == nullptr) return;
-    complain(
+    log_message(
+        LogLevel::warning,
         fmt::format("guest {}: its configuration changed during a migration, which is aborted", guest->name));
     libvirt_->abort_job(guest->uuid);
 }
@@ -812,9 +813,14 @@ void Service::finish_plan(const ApplyReport& report) {
     auto line = fmt::format("plan of guest {}, {}: {}", report.guest, report.undoing ? "undo" : "apply",
                             to_text(report.state));
     if (!report.reason.empty()) line += ": " + report.reason;
-    complain(terminal_safe(line));
+    // Refused: nothing is wrong here but what was asked for.
+    const bool given_up = report.state == ApplyState::undone && !report.undoing;
+    log_message(report.state == ApplyState::failed ? LogLevel::error
+                : given_up                         ? LogLevel::warning
+                                                   : LogLevel::notice,
+                line);
     for (const auto& item : report.failed)
-        complain(terminal_safe("could not be taken back: " + item.text));
+        log_message(LogLevel::error, "could not be taken back: " + item.text);
     watch_.events_lost();
     forget_inventory_text();
     judged_.inventory = nullptr;
@@ -829,7 +835,7 @@ void Service::recover_plans() {
                 [mdev = *record.mdev](Applier& applier) { return applier.recover(mdev); });
     }
     for (const auto& problem : problems)
-        complain(problem);
+        log_message(LogLevel::warning, problem);
 }
 
 void Service::hear_hook(const std::string& guest, const std::string& mdev, const std::string& operation) {
@@ -867,7 +873,7 @@ Inventory Service::read_for(const Uuid& mdev, const std::vector<Apqn>& queues) c
 void Service::load_files() {
     const auto loaded = load_settings(options_.config);
     for (const auto& message : loaded.messages)
-        complain(message);
+        log_message(LogLevel::warning, message);
     auto names = options_.destinations;
     names.insert(names.end(), loaded.settings.destinations.begin(), loaded.settings.destinations.end());
     std::vector<std::shared_ptr<Destination>> destinations;
@@ -885,7 +891,7 @@ void Service::load_files() {
     next_verdicts_ = Clock::now();
     auto given = load_given_keys(options_.given_keys);
     for (const auto& message : given.messages)
-        complain(message);
+        log_message(LogLevel::warning, message);
     keys_.give(std::move(given.keys));
     forget_inventory_text();
     judged_.inventory = nullptr;
@@ -904,7 +910,7 @@ void Service::look_for_keys() {
         return [this, inventory, problem] {
             looking_for_keys_ = false;
             if (inventory) remember_keys(*inventory);
-            if (!problem.empty()) complain(problem);
+            if (!problem.empty()) log_message(LogLevel::warning, problem);
         };
     });
 }
@@ -916,7 +922,7 @@ void Service::remember_keys(const Inventory& inventory) {
     try {
         save_known_keys(keys_file(options_.state_directory), keys_);
     } catch (const Error& error) {
-        complain(error.what());
+        log_message(LogLevel::warning, error.what());
     }
 }
 

@@ -10,11 +10,26 @@
 
 #include <fmt/format.h>
 
+#include "service/log.h"
 #include "service/service.h"
 #include <CLI/CLI.hpp>
 
 namespace vfioap {
 namespace {
+
+/// Until it is asked to end. Where there is no bus the error says which.
+int serve(const ServiceOptions& options) {
+    try {
+        return Service{options}.run();
+    } catch (const sdbus::Error& error) {
+        const char* const variable = options.session ? "DBUS_SESSION_BUS_ADDRESS" : "DBUS_SYSTEM_BUS_ADDRESS";
+        const char* const address = ::secure_getenv(variable);
+        throw Error{fmt::format("{} bus ({}): {}", options.session ? "session" : "system",
+                                address != nullptr ? fmt::format("{}={}", variable, address)
+                                                   : fmt::format("{} is not set", variable),
+                                error.getMessage())};
+    }
+}
 
 Command set_up(CLI::App& app) {
     const auto options = std::make_shared<ServiceOptions>();
@@ -50,15 +65,11 @@ Command set_up(CLI::App& app) {
         const char* const directory = ::secure_getenv("STATE_DIRECTORY");
         if (options->state_directory.empty() && directory != nullptr) options->state_directory = directory;
         try {
-            return Service{*options}.run();
-        } catch (const sdbus::Error& error) {
-            const char* const variable =
-                options->session ? "DBUS_SESSION_BUS_ADDRESS" : "DBUS_SYSTEM_BUS_ADDRESS";
-            const char* const address = ::secure_getenv(variable);
-            throw Error{fmt::format("{} bus ({}): {}", options->session ? "session" : "system",
-                                    address != nullptr ? fmt::format("{}={}", variable, address)
-                                                       : fmt::format("{} is not set", variable),
-                                    error.getMessage())};
+            return serve(*options);
+        } catch (...) {
+            // With a priority, which run_program() knows nothing of.
+            log_message(LogLevel::error, error_text(std::current_exception()));
+            return exit_usage;
         }
     };
 }

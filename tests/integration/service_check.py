@@ -4,7 +4,7 @@
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
 PART: calls, watch, migration, clients, soak, large, lifetime, polkit, remote, files, guests, libvirt, destinations,
-      status, spelling
+      status, spelling, journal
 Exit 77: something that the part needs is missing.
 """
 import json
@@ -432,6 +432,23 @@ def check_guests(programs):
         bus.manager().OpenMigration(MDEV, "source", options(abort_job=True))
         bus.service.terminate()
         expect(bus.service.wait(20) == 0, "the end")
+
+
+def check_journal(programs):
+    """Where the journal reads what the service has to say, each line has a priority."""
+    with Bus(programs) as bus:
+        reader, writer = os.pipe()
+        # What systemd makes standard error of, and how a service knows it.
+        bus.environment["JOURNAL_STREAM"] = f"{os.fstat(writer).st_dev}:{os.fstat(writer).st_ino}"
+        config = pathlib.Path(bus.directory, "vfioap.conf")
+        config.write_text("colour = blue\n")
+        for arguments, priority in ((["--sysfs-root", "/nonexistent"], b"<3>"), (["--sysfs-root", bus.root], b"<4>")):
+            child = bus.start(programs.service, "--session", "--config", config, *arguments, stderr=writer)
+            expect(os.read(reader, 4096).startswith(priority + b"vfioapd: "), arguments)
+            child.terminate()
+            child.wait(20)
+        os.close(reader)
+        os.close(writer)
 
 
 def check_files(programs):
@@ -1091,7 +1108,7 @@ def check_spelling(programs):
                 destination.Close()
 
 
-PARTS = {"machine": check_machine, "spelling": check_spelling, "libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
+PARTS = {"machine": check_machine, "spelling": check_spelling, "journal": check_journal, "libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
          "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
          "soak": check_soak, "large": check_large, "lifetime": check_lifetime, "polkit": check_polkit,
          "destinations": check_destinations, "status": check_status}
