@@ -11,6 +11,8 @@
 
 #include <sys/stat.h>
 
+#include "service/log.h"
+
 namespace vfioap {
 namespace {
 
@@ -25,9 +27,9 @@ constexpr auto retry_after = 10min;
 
 }  // namespace
 
-RemoteFollower::RemoteFollower(std::string host, const Event& changed)
+RemoteFollower::RemoteFollower(std::string host, std::shared_ptr<const Event> changed)
     : host_{std::move(host)},
-      changed_{changed},
+      changed_{std::move(changed)},
       problem_{host_ + ": it has not answered yet"},
       thread_{[this] { run(); }} {}
 
@@ -48,7 +50,7 @@ void RemoteFollower::tell(std::shared_ptr<const Inventory> inventory, std::strin
         inventory_ = std::move(inventory);
         problem_ = std::move(problem);
     }
-    changed_.raise();
+    changed_->raise();
 }
 
 void RemoteFollower::run() {
@@ -68,7 +70,8 @@ void RemoteFollower::run() {
     } while (!stop_.wait(std::exchange(retry, std::min(retry * 2, longest_retry))));
 }
 
-Destination::Destination(std::string name, std::string local_root, const Event& changed)
+Destination::Destination(std::string name, std::string local_root,
+                         const std::shared_ptr<const Event>& changed)
     : name_{std::move(name)}, local_root_{std::move(local_root)} {
     try {
         const auto location = parse_host_location(name_, local_root_);
@@ -91,6 +94,25 @@ Host Destination::open() {
         version_ = version;
     }
     return Host{snapshot_};
+}
+
+DestinationVerdicts check_destinations(
+    const std::vector<Uuid>& mdevs, const std::vector<std::shared_ptr<Destination>>& destinations,
+    const std::function<Verdict(const Uuid& mdev, const Host& destination)>& check) {
+    DestinationVerdicts known;
+    for (const auto& destination : destinations) {
+        auto& problem = known.problems[destination->name()];
+        try {
+            const Host target{destination->open()};
+            for (const auto& mdev : mdevs)
+                known.verdicts[mdev][destination->name()] = to_text(check(mdev, target));
+        } catch (...) {
+            problem = error_text(std::current_exception());
+            for (const auto& mdev : mdevs)
+                known.verdicts[mdev][destination->name()] = to_text(Verdict::undetermined);
+        }
+    }
+    return known;
 }
 
 }  // namespace vfioap

@@ -7,10 +7,13 @@
 #include "host/inventory.h"
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "service/event.h"
 
@@ -20,8 +23,8 @@ namespace vfioap {
 /// with longer and longer pauses.
 class RemoteFollower {
   public:
-    /// Raises `changed`, which lives longer, whenever there is something new.
-    RemoteFollower(std::string host, const Event& changed);
+    /// Raises `changed` whenever there is something new.
+    RemoteFollower(std::string host, std::shared_ptr<const Event> changed);
     ~RemoteFollower();
     RemoteFollower(const RemoteFollower&) = delete;
     RemoteFollower& operator=(const RemoteFollower&) = delete;
@@ -36,7 +39,7 @@ class RemoteFollower {
     void tell(std::shared_ptr<const Inventory> inventory, std::string problem);
 
     std::string host_;
-    const Event& changed_;
+    std::shared_ptr<const Event> changed_;
     Event stop_;
     mutable std::mutex mutex_;
     std::shared_ptr<const Inventory> inventory_;
@@ -48,7 +51,7 @@ class RemoteFollower {
 class Destination {
   public:
     /// `local_root`: what `local` means. Where the location cannot be understood, open() throws.
-    Destination(std::string name, std::string local_root, const Event& changed);
+    Destination(std::string name, std::string local_root, const std::shared_ptr<const Event>& changed);
 
     [[nodiscard]] const std::string& name() const { return name_; }
     /// Throws UnreachableError, InputError, SystemError.
@@ -69,5 +72,17 @@ class Destination {
     std::shared_ptr<const Inventory> snapshot_;
     std::unique_ptr<RemoteFollower> remote_;
 };
+
+/// What is known of all destinations.
+struct DestinationVerdicts {
+    std::map<Uuid, std::map<std::string, std::string>> verdicts;  ///< by mdev and destination
+    std::map<std::string, std::string> problems;  ///< by destination, one line; empty: it is reachable
+};
+
+/// Asks `check` of every mdev and destination. Where that throws anything, or opening the destination does,
+/// the mdevs' verdicts for this destination, and no other, are `undetermined`.
+DestinationVerdicts check_destinations(
+    const std::vector<Uuid>& mdevs, const std::vector<std::shared_ptr<Destination>>& destinations,
+    const std::function<Verdict(const Uuid& mdev, const Host& destination)>& check);
 
 }  // namespace vfioap

@@ -136,7 +136,8 @@ std::vector<Change> HostWatch::update(Time now) {
     try {
         if (open_root()) return look(now, hinted);
         why = "nothing in it looks like sysfs";
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
+        // Also for want of memory.
         why = error.what();
     }
     if (!std::exchange(readable_, false)) return {};

@@ -22,8 +22,8 @@ MdevObject::~MdevObject() {
     try {
         emitInterfacesRemovedSignal();
         unregisterAdaptor();
-    } catch (const sdbus::Error&) {
-        // The bus is gone, and all objects with it.
+    } catch (const std::exception&) {
+        // Mostly the bus is gone, and all objects with it.
     }
 }
 

@@ -41,8 +41,8 @@ MigrationObject::~MigrationObject() {
     try {
         emitInterfacesRemovedSignal();
         unregisterAdaptor();
-    } catch (const sdbus::Error&) {
-        // The bus is gone, and all objects with it.
+    } catch (const std::exception&) {
+        // Mostly the bus is gone, and all objects with it.
     }
 }
 

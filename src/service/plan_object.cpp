@@ -18,7 +18,7 @@ void PlanProgress::begins(const std::string& what, std::size_t done, std::size_t
         seen_.done = static_cast<std::uint32_t>(done);
         seen_.total = static_cast<std::uint32_t>(total);
     }
-    changed_.raise();
+    changed_->raise();
 }
 
 void PlanProgress::finish(const ApplyReport& report) {
@@ -29,7 +29,7 @@ void PlanProgress::finish(const ApplyReport& report) {
         if (report.state == ApplyState::done) seen_.done = seen_.total;
         seen_.report = render_apply_json(report);
     }
-    changed_.raise();
+    changed_->raise();
 }
 
 PlanProgress::Seen PlanProgress::seen() const {
@@ -55,8 +55,8 @@ PlanObject::~PlanObject() {
     try {
         emitInterfacesRemovedSignal();
         unregisterAdaptor();
-    } catch (const sdbus::Error&) {
-        // The bus is gone, and all objects with it.
+    } catch (const std::exception&) {
+        // Mostly the bus is gone, and all objects with it.
     }
 }
 

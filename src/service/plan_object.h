@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "Plan_adaptor.h"
 #include "plan/apply.h"
@@ -27,7 +28,7 @@ class PlanProgress final : public ApplyWatcher {
     };
 
     /// `changed` is raised whenever there is something to tell.
-    explicit PlanProgress(const Event& changed) : changed_{changed} {}
+    explicit PlanProgress(std::shared_ptr<const Event> changed) : changed_{std::move(changed)} {}
 
     void begins(const std::string& what, std::size_t done, std::size_t total) override;
     [[nodiscard]] bool cancelled() override { return cancelled_; }
@@ -36,7 +37,7 @@ class PlanProgress final : public ApplyWatcher {
     [[nodiscard]] Seen seen() const;
 
   private:
-    const Event& changed_;
+    std::shared_ptr<const Event> changed_;
     std::atomic<bool> cancelled_ = false;
     mutable std::mutex mutex_;
     Seen seen_;

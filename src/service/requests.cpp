@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <new>
 
+#include "service/worker.h"
+
 namespace vfioap {
 namespace {
 
@@ -26,6 +28,8 @@ sdbus::Error current_error() {
         return named(error.name(), error.what());
     } catch (const InputError& error) {
         return named("InvalidInput", error.what());
+    } catch (const TimedOutError& error) {
+        return named("TimedOut", error.what());
     } catch (const UnreachableError& error) {
         return named("Unreachable", error.what());
     } catch (const SystemError& error) {
@@ -36,6 +40,20 @@ sdbus::Error current_error() {
         return named("Failed", error.what());
     } catch (...) {
         return named("Failed", "unknown exception");
+    }
+}
+
+bool is_known_error(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const sdbus::Error&) {
+        return true;
+    } catch (const CallError&) {
+        return true;
+    } catch (const Error&) {
+        return true;
+    } catch (...) {
+        return false;
     }
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -32,6 +33,9 @@ class CallError : public std::exception {
 
 /// The error reply for the exception that is being handled.
 sdbus::Error current_error();
+/// Whether `error` is one that this project throws and callers are told of, and no failure of the service
+/// itself.
+bool is_known_error(const std::exception_ptr& error);
 
 /// What an answer may have. A bus takes messages of 32 MiB where nobody has changed that, and throws out who
 /// sends a larger one. The rest is for what is around the answer.

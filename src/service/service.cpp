@@ -49,6 +49,15 @@ constexpr auto longest_move = 1h;
 constexpr auto longest_arrival = 2h;
 /// As soon as changes are seen anyway.
 constexpr auto judged_again = 1s;
+/// What one host, a snapshot and a program that is started may take. Nothing that runs well takes as long.
+constexpr auto worker_limit = 60s;
+/// What was begun of a plan is taken back first, as far as that is done before systemd ends the service by
+/// force, 90 s after it has asked. The rest is taken back when it starts again (recover_plans()).
+constexpr auto applier_patience = 80s;
+/// A destination is said to be unreachable once it is for so long.
+constexpr auto unreachable_for = 5s;
+/// The same failure is not logged again earlier.
+constexpr auto failure_again = 60s;
 
 void limit(std::string_view what, std::size_t size, std::size_t most) {
     if (size > most)
@@ -228,7 +237,11 @@ Service::Service(ServiceOptions options)
       root_{options_.sysfs_root},
       watch_{options_.sysfs_root, Clock::now()},
       gate_{*connection_, !options_.session},
-      requests_{gate_, jobs_} {
+      requests_{gate_, jobs_},
+      worker_{{.name = "the host"}, [this](const auto& error) { note_failure("a check", error); }},
+      libvirt_worker_{{.name = "libvirt"}, [this](const auto& error) { note_failure("libvirt", error); }},
+      applier_{{.name = "the host", .patience = applier_patience},
+               [this](const auto& error) { note_failure("a plan", error); }} {
     if (!options_.uri.empty()) libvirt_.emplace(libvirt_options(options_.uri));
     if (!options_.state_directory.empty()) {
         auto loaded = load_known_keys(keys_file(options_.state_directory));
@@ -244,11 +257,13 @@ Service::Service(ServiceOptions options)
                    "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
                    "member='NameOwnerChanged',path='/org/freedesktop/DBus'",
                    [this](sdbus::Message& message) {
-                       std::string name;
-                       std::string before;
-                       std::string now;
-                       message >> name >> before >> now;
-                       if (now.empty()) forget_client(name);
+                       attempt("a client", [&] {
+                           std::string name;
+                           std::string before;
+                           std::string now;
+                           message >> name >> before >> now;
+                           if (now.empty()) forget_client(name);
+                       });
                    });
     // Last: who finds the name finds everything.
     bus::request_name(*connection_);
@@ -265,29 +280,78 @@ Service::~Service() {
 
 int Service::run() {
     ::sd_notify(0, "READY=1");
-    look_for_keys();
-    recover_plans();
+    attempt("master keys", [this] { look_for_keys(); });
+    attempt("unfinished plans", [this] { recover_plans(); });
     while (!stop_) {
         const auto now = Clock::now();
-        if (now >= watch_.next()) look_at_host(now);
+        if (now >= watch_.next()) attempt("the host", [&] { look_at_host(now); });
         if (now >= next_verdicts_ && !destinations_.empty()) {
-            ask_for_verdicts();
             next_verdicts_ = now + verdicts_again;
+            attempt("destinations", [this] { ask_for_verdicts(); });
         }
-        forget_moves(now);
-        forget_arrivals(now);
+        attempt("guests that move", [&] { forget_moves(now); });
+        attempt("guests that come", [&] { forget_arrivals(now); });
         if (now - inventory_text_time_ > full_again) forget_inventory_text();
         // Some messages of everybody, and then one job: a flood of one client does not keep the others out.
-        for (int i = 0; i < messages_at_once && bus::process_one(*connection_); ++i) {
-        }
-        jobs_.run_one();
-        close_objects();
-        wait(!jobs_.empty()          ? now
-             : destinations_.empty() ? watch_.next()
-                                     : std::min(watch_.next(), next_verdicts_));
+        attempt_on_bus("messages", [this] {
+            for (int i = 0; i < messages_at_once && bus::process_one(*connection_); ++i) {
+            }
+        });
+        attempt("a call", [this] { jobs_.run_one(); });
+        attempt("what was closed", [this] { close_objects(); });
+        attempt_on_bus("what there is to do", [&] { wait(jobs_.empty() ? next_turn() : now); });
     }
     ::sd_notify(0, "STOPPING=1");
     return 0;
+}
+
+template <typename Step>
+void Service::attempt(std::string_view what, Step step) noexcept {
+    try {
+        step();
+    } catch (...) {
+        note_failure(what, std::current_exception());
+    }
+}
+
+void Service::note_failure(std::string_view what, const std::exception_ptr& error) noexcept {
+    try {
+        auto text = fmt::format("{}: {}", what, error_text(error));
+        const auto now = Clock::now();
+        if (text == last_failure_ && now - last_failure_time_ < failure_again) return;
+        log_message(LogLevel::error, text);
+        last_failure_ = std::move(text);
+        last_failure_time_ = now;
+    } catch (...) {
+        // There is not even the memory to say so.
+    }
+}
+
+template <typename Step>
+void Service::attempt_on_bus(std::string_view what, Step step) {
+    try {
+        step();
+    } catch (const sdbus::Error&) {
+        throw;
+    } catch (...) {
+        note_failure(what, std::current_exception());
+    }
+}
+
+void Service::process_signals() {
+    while (const int signal = signals_.next()) {
+        if (signal == SIGHUP) {
+            attempt("configuration", [this] { load_files(); });
+            watch_.events_lost();
+        } else {
+            stop_ = true;
+        }
+    }
+}
+
+Service::Clock::time_point Service::next_turn() const {
+    auto next = std::min({watch_.next(), worker_.next(), libvirt_worker_.next(), applier_.next()});
+    return destinations_.empty() ? next : std::min(next, next_verdicts_);
 }
 
 void Service::wait(Clock::time_point until) {
@@ -297,9 +361,10 @@ void Service::wait(Clock::time_point until) {
                             {worker_.fd(), POLLIN, 0},
                             {watch_.fd(), POLLIN, 0},
                             {libvirt_ ? libvirt_->fd() : -1, POLLIN, 0},
-                            {destinations_changed_.fd(), POLLIN, 0},
+                            {destinations_changed_->fd(), POLLIN, 0},
                             {applier_.fd(), POLLIN, 0},
-                            {plans_changed_.fd(), POLLIN, 0}};
+                            {plans_changed_->fd(), POLLIN, 0},
+                            {libvirt_worker_.fd(), POLLIN, 0}};
     const auto first_stream = fds.size();
     std::vector<std::shared_ptr<MigrationObject>> streams;
     for (const auto& [path, migration] : migrations_) {
@@ -312,70 +377,74 @@ void Service::wait(Clock::time_point until) {
     if (const int bus_timeout = data.getPollTimeout(); bus_timeout >= 0)
         timeout = std::min(timeout, bus_timeout);
     if (::poll(fds.data(), fds.size(), timeout) < 0) return;
-    if (fds[1].revents != 0) {
-        if (signals_.next() == SIGHUP) {
-            load_files();
-            watch_.events_lost();
-        } else {
-            stop_ = true;
-        }
-    }
-    if (fds[2].revents != 0) worker_.finish();
-    if (fds[3].revents != 0) watch_.receive();
-    if (fds[4].revents != 0) hear_libvirt();
+    if (fds[1].revents != 0) process_signals();
+    const auto now = Clock::now();
+    const auto finish = [&](Worker& worker, const pollfd& done) {
+        if (done.revents != 0 || worker.next() <= now) attempt("what was done", [&] { worker.finish(now); });
+    };
+    finish(worker_, fds[2]);
+    finish(libvirt_worker_, fds[8]);
+    finish(applier_, fds[6]);
+    if (fds[3].revents != 0) attempt("events of the kernel", [this] { watch_.receive(); });
+    if (fds[4].revents != 0) attempt("libvirt", [this] { hear_libvirt(); });
     if (fds[5].revents != 0) {
-        destinations_changed_.lower();
+        destinations_changed_->lower();
         next_verdicts_ = Clock::now();
     }
-    if (fds[6].revents != 0) applier_.finish();
     if (fds[7].revents != 0) {
-        plans_changed_.lower();
+        plans_changed_->lower();
         for (const auto& [path, plan] : plans_)
-            plan->update();
+            attempt("a plan", [&plan = plan] { plan->update(); });
     }
     for (std::size_t i = 0; i < streams.size(); ++i) {
-        if (fds[first_stream + i].revents != 0) streams[i]->pump();
+        if (fds[first_stream + i].revents != 0)
+            attempt("a stream", [&stream = *streams[i]] { stream.pump(); });
     }
 }
 
 void Service::look_at_host(Clock::time_point now) {
     const auto changes = watch_.update(now);
-    if (changes.empty() && watch_.inventory() == inventory_) return;
+    if (changes.empty() && watch_.inventory() == inventory_ && !mdevs_outdated_) return;
     inventory_ = watch_.inventory();
     forget_inventory_text();
     judged_.inventory = nullptr;
     next_verdicts_ = now;
-    update_mdevs();
+    attempt("mdevs", [this] { update_mdevs(); });
     if (std::any_of(changes.begin(), changes.end(), [](const Change& change) {
             return change.kind == ChangeKind::binding || change.kind == ChangeKind::queue;
         })) {
-        look_for_keys();
+        attempt("master keys", [this] { look_for_keys(); });
     }
     std::set<Uuid> touched;
     for (const auto& change : changes) {
         for (const auto& uuid : change.mdevs) {
             const auto found = mdevs_.find(uuid);
             if (found == mdevs_.end()) continue;
-            found->second->emitConfigurationChanged(std::string{change.rule}, change.detail);
-            if (const auto arrival = arriving_.find(uuid); arrival != arriving_.end())
+            touched.insert(uuid);
+            attempt("a change", [&] {
+                found->second->emitConfigurationChanged(std::string{change.rule}, change.detail);
+                const auto arrival = arriving_.find(uuid);
+                if (arrival == arriving_.end()) return;
                 log_message(
                     LogLevel::warning,
                     fmt::format(
                         "guest {} is on its way here, and what was judged has changed: mdev {}: {}: {}",
                         terminal_safe(arrival->second.guest), uuid.to_string(), change.rule, change.detail));
-            touched.insert(uuid);
+            });
         }
     }
     // Once for each, however much changed: a state is read from the host anew.
     for (const auto& uuid : touched) {
-        keep_state(uuid);
-        abort_job(uuid);
+        attempt("the state of a guest", [&] { keep_state(uuid); });
+        attempt("a migration to be aborted", [&] { abort_job(uuid); });
     }
 }
 
 void Service::update_mdevs() {
-    std::map<Uuid, std::unique_ptr<MdevObject>> gone;
-    gone.swap(mdevs_);
+    // Until all of them are as they should be: what is missed is done again.
+    mdevs_outdated_ = true;
+    std::erase_if(mdevs_,
+                  [this](const auto& entry) { return inventory_->find_mdev(entry.first) == nullptr; });
     const auto in_use = [this](const Uuid& uuid) { return is_in_use(uuid); };
     for (const auto& mdev : inventory_->mdevs) {
         const auto matrix = guest_matrix_of(*inventory_, mdev);
@@ -388,16 +457,15 @@ void Service::update_mdevs() {
             state.arriving = terminal_safe(arrival->second.guest);
         if (const auto found = verdicts_.find(mdev.uuid); found != verdicts_.end())
             state.verdicts = found->second;
-        auto& object = mdevs_[mdev.uuid];
-        if (const auto known = gone.find(mdev.uuid); known != gone.end()) {
-            object = std::move(known->second);
-            gone.erase(known);
-            object->update(std::move(state));
+        if (const auto known = mdevs_.find(mdev.uuid); known != mdevs_.end()) {
+            known->second->update(std::move(state));
         } else {
-            object = std::make_unique<MdevObject>(*connection_, mdev.uuid, std::move(state), in_use);
-            keep_state(mdev.uuid);
+            mdevs_.emplace(mdev.uuid,
+                           std::make_unique<MdevObject>(*connection_, mdev.uuid, std::move(state), in_use));
+            attempt("the state of a guest", [&] { keep_state(mdev.uuid); });
         }
     }
+    mdevs_outdated_ = false;
 }
 
 void Service::hear_libvirt() {
@@ -407,25 +475,29 @@ void Service::hear_libvirt() {
         if (guest == object->state().guest) continue;
         auto state = object->state();
         state.guest = std::move(guest);
-        object->update(std::move(state));
+        attempt("an mdev", [&, &object = object] { object->update(std::move(state)); });
     }
     std::set<Uuid> mdevs;
-    for (const auto& message : messages) {
-        if (const auto* const disconnected = std::get_if<LibvirtDisconnected>(&message)) {
-            log_message(LogLevel::warning, "no libvirt: " + disconnected->reason);
-        } else if (const auto* const failed = std::get_if<LibvirtCallFailed>(&message)) {
-            // It is the ordinary course of things that a migration is in the way.
-            log_message(failed->again ? LogLevel::notice : LogLevel::warning,
-                        fmt::format("guest {}: {}", failed->guest.to_string(), failed->reason));
-        } else if (const auto* const changed = std::get_if<GuestChanged>(&message)) {
-            mdevs.insert(changed->guest.mdevs.begin(), changed->guest.mdevs.end());
-            judge_mark(changed->guest, changed->state);
-        } else if (const auto* const gone = std::get_if<GuestGone>(&message)) {
-            moving_.erase(gone->guest.uuid);
-        }
-    }
+    for (const auto& message : messages)
+        attempt("libvirt", [&] { hear(message, mdevs); });
     for (const auto& mdev : mdevs)
-        if (mdevs_.count(mdev) != 0) keep_state(mdev);
+        if (mdevs_.count(mdev) != 0) attempt("the state of a guest", [&] { keep_state(mdev); });
+}
+
+/// `mdevs`: gets those whose guests' states may have to be written.
+void Service::hear(const LibvirtMessage& message, std::set<Uuid>& mdevs) {
+    if (const auto* const disconnected = std::get_if<LibvirtDisconnected>(&message)) {
+        log_message(LogLevel::warning, "no libvirt: " + disconnected->reason);
+    } else if (const auto* const failed = std::get_if<LibvirtCallFailed>(&message)) {
+        // It is the ordinary course of things that a migration is in the way.
+        log_message(failed->again ? LogLevel::notice : LogLevel::warning,
+                    fmt::format("guest {}: {}", failed->guest.to_string(), failed->reason));
+    } else if (const auto* const changed = std::get_if<GuestChanged>(&message)) {
+        mdevs.insert(changed->guest.mdevs.begin(), changed->guest.mdevs.end());
+        judge_mark(changed->guest, changed->state);
+    } else if (const auto* const gone = std::get_if<GuestGone>(&message)) {
+        moving_.erase(gone->guest.uuid);
+    }
 }
 
 void Service::judge_mark(const LibvirtGuest& guest, const std::string& state) {
@@ -507,25 +579,26 @@ void Service::get_inventory(const sdbus::IObject& object, sdbus::Result<std::str
             answer(nullptr, std::tuple{inventory_text()});
             return;
         }
-        worker_.add([this, answer, emulator = emulator_] {
-            const auto iommufd = probe_iommufd();
-            const auto qemu = emulator->ask();
-            return [this, answer, iommufd, qemu] {
-                std::optional<sdbus::Error> error;
-                std::string text;
+        using Asked = std::pair<Iommufd, Qemu>;
+        worker_.add(
+            [emulator = emulator_] {
+                return Asked{probe_iommufd(), emulator->ask()};
+            },
+            [this, answer](std::future<Asked> asked) {
                 try {
+                    const auto [iommufd, qemu] = asked.get();
                     // A /dev of the service's own says nothing of what the machine's has.
                     const auto known = iommufd.present ? std::optional{iommufd} : std::nullopt;
                     if (iommufd_ != known || qemu_ != qemu) forget_inventory_text();
                     iommufd_ = known;
                     qemu_ = qemu;
-                    text = inventory_text();
+                    answer(nullptr, std::tuple{inventory_text()});
                 } catch (...) {
-                    error = current_error();
+                    const auto error = error_reply("GetInventory");
+                    answer(&error, std::tuple{std::string{}});
                 }
-                answer(error ? &*error : nullptr, std::tuple{std::move(text)});
-            };
-        });
+            },
+            worker_limit);
     });
 }
 
@@ -586,19 +659,34 @@ std::shared_ptr<const Inventory> Service::judged(const Uuid& mdev, std::vector<A
     return judged_.inventory;
 }
 
-/// `judge` returns a Verdict, in the other thread.
-template <typename Answer, typename Judge>
-void Service::later(Answer answer, Judge judge) {
-    worker_.add([answer, judge] {
-        std::optional<sdbus::Error> error;
-        Verdict verdict;
-        try {
-            verdict = judge();
-        } catch (...) {
-            error = current_error();
-        }
-        return [answer, error, verdict] { answer(error ? &*error : nullptr, verdict.values()); };
-    });
+/// Of what a caller can know it is he who is told; of what goes wrong in the service the administrator, too.
+sdbus::Error Service::error_reply(std::string_view member) {
+    if (!is_known_error(std::current_exception())) note_failure(member, std::current_exception());
+    return current_error();
+}
+
+void Service::check_libvirt_guest(const std::string& guest, CheckAnswer answer,
+                                  std::function<Verdict(const std::string& domain_xml)> check) {
+    libvirt_worker_.add(
+        [uri = options_.uri, guest] { return domain_xml_from_libvirt(uri, guest); },
+        [this, answer = std::move(answer), check = std::move(check)](std::future<std::string> told) {
+            try {
+                worker_.add([check, xml = told.get()] { return check(xml); },
+                            [this, answer](std::future<Verdict> verdict) {
+                                try {
+                                    answer(nullptr, verdict.get().values());
+                                } catch (...) {
+                                    const auto error = error_reply("CheckGuest");
+                                    answer(&error, {});
+                                }
+                            },
+                            worker_limit);
+            } catch (...) {
+                const auto error = error_reply("CheckGuest");
+                answer(&error, {});
+            }
+        },
+        options_.libvirt_limit);
 }
 
 void Service::check_guest(const sdbus::IObject& object,
@@ -617,12 +705,12 @@ void Service::check_guest(const sdbus::IObject& object,
             if (check_with.mode == Mode::live_update) {
                 if (!destination.empty())
                     throw InputError{"destination", "expected none: with live-update the guest stays here"};
-                later(answer,
-                      [uri = options_.uri, root = options_.sysfs_root, guest, strict = check_with.strict] {
-                          return verdict_of(check_live_update_at(
-                              parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest),
-                              parse_host_location("local", root), strict));
-                      });
+                check_libvirt_guest(
+                    guest, answer,
+                    [root = options_.sysfs_root, guest, strict = check_with.strict](const std::string& xml) {
+                        return verdict_of(check_live_update_at(parse_domain_xml(xml, guest),
+                                                               parse_host_location("local", root), strict));
+                    });
                 return;
             }
             // Who may only look is not told what is in any directory of this host.
@@ -630,14 +718,14 @@ void Service::check_guest(const sdbus::IObject& object,
             if (!options_.session && !known)
                 throw CallError{"NoSuchDestination",
                                 terminal_safe(destination.substr(0, 100)) + ": not a known destination"};
-            later(answer,
-                  [uri = options_.uri, root = options_.sysfs_root, guest, destination, known, check_with] {
-                      const auto found =
-                          vfioap::guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
-                      const Host source{parse_host_location("local", root)};
-                      const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
-                      return verdict_of(check_between(found, source, target, check_with));
-                  });
+            check_libvirt_guest(
+                guest, answer,
+                [root = options_.sysfs_root, guest, destination, known, check_with](const std::string& xml) {
+                    const auto found = vfioap::guest_of(parse_domain_xml(xml, guest));
+                    const Host source{parse_host_location("local", root)};
+                    const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
+                    return verdict_of(check_between(found, source, target, check_with));
+                });
         });
 }
 
@@ -792,21 +880,25 @@ void Service::do_plan(const std::shared_ptr<PlanProgress>& progress, PlanWork wo
                    : real                    ? ap_lock_file
                                              : options_.state_directory + "/ap.lock";
     if (real) options.keeping = Keeping{"/etc", run_command};
-    applier_.add([this, progress, work = std::move(work), options = std::move(options), root, keys = keys_,
-                  directory = plans_directory()]() -> Worker::Finish {
-        ApplyReport report;
-        try {
+    applier_.add(
+        [progress, work = std::move(work), options = std::move(options), root, keys = keys_,
+         directory = plans_directory()] {
             LocalHost host{root, keys};
             const AppliedRecords records{directory};
             Applier applier{host, records, options, *progress};
-            report = work(applier);
-        } catch (const std::exception& error) {
-            report.state = ApplyState::failed;
-            report.reason = error.what();
-        }
-        progress->finish(report);
-        return [this, report = std::move(report)] { finish_plan(report); };
-    });
+            return work(applier);
+        },
+        [this, progress](std::future<ApplyReport> done) {
+            ApplyReport report;
+            try {
+                report = done.get();
+            } catch (...) {
+                report.state = ApplyState::failed;
+                report.reason = error_text(std::current_exception());
+            }
+            attempt("a plan", [&] { progress->finish(report); });
+            finish_plan(report);
+        });
 }
 
 void Service::finish_plan(const ApplyReport& report) {
@@ -898,21 +990,11 @@ void Service::load_files() {
 }
 
 void Service::look_for_keys() {
-    if (options_.state_directory.empty() || std::exchange(looking_for_keys_, true)) return;
-    worker_.add([this, root = options_.sysfs_root]() -> Worker::Finish {
-        std::shared_ptr<const Inventory> inventory;
-        std::string problem;
-        try {
-            inventory = std::make_shared<const Inventory>(SysfsRoot{root}.read_all(Depth::full));
-        } catch (const Error& error) {
-            problem = error.what();
-        }
-        return [this, inventory, problem] {
-            looking_for_keys_ = false;
-            if (inventory) remember_keys(*inventory);
-            if (!problem.empty()) log_message(LogLevel::warning, problem);
-        };
-    });
+    if (options_.state_directory.empty() || !looking_for_keys_.expired()) return;
+    const auto underway = std::make_shared<char>();
+    looking_for_keys_ = underway;
+    worker_.add([root = options_.sysfs_root] { return SysfsRoot{root}.read_all(Depth::full); },
+                [this, underway](std::future<Inventory> inventory) { remember_keys(inventory.get()); });
 }
 
 void Service::remember_keys(const Inventory& inventory) {
@@ -933,36 +1015,26 @@ std::shared_ptr<Destination> Service::find_destination(const std::string& name) 
 }
 
 void Service::ask_for_verdicts() {
-    if (std::exchange(asking_for_verdicts_, true)) return;
+    if (!asking_for_verdicts_.expired()) return;
+    const auto underway = std::make_shared<char>();
+    asking_for_verdicts_ = underway;
     std::vector<Uuid> mdevs;
     for (const auto& mdev : inventory_->mdevs)
         mdevs.push_back(mdev.uuid);
-    worker_.add([this, mdevs = std::move(mdevs), root = options_.sysfs_root, destinations = destinations_] {
-        std::map<Uuid, std::map<std::string, std::string>> verdicts;
-        std::map<std::string, std::string> problems;  // by destination; empty: it is reachable
-        for (const auto& destination : destinations) {
-            auto& problem = problems[destination->name()];
-            try {
-                const Host source{parse_host_location("local", root)};
-                const Host target{destination->open()};
-                for (const auto& mdev : mdevs) {
-                    verdicts[mdev][destination->name()] =
-                        to_text(check_between(guest_with(mdev), source, target, {}).verdict);
-                }
-            } catch (const Error& error) {
-                problem = error.what();
-                for (const auto& mdev : mdevs)
-                    verdicts[mdev][destination->name()] = to_text(vfioap::Verdict::undetermined);
-            }
-        }
-        return [this, verdicts, problems] {
-            asking_for_verdicts_ = false;
+    worker_.add(
+        [mdevs = std::move(mdevs), root = options_.sysfs_root, destinations = destinations_] {
+            return check_destinations(mdevs, destinations, [&root](const Uuid& mdev, const Host& target) {
+                return check_between(guest_with(mdev), Host{parse_host_location("local", root)}, target, {})
+                    .verdict;
+            });
+        },
+        [this, underway](std::future<DestinationVerdicts> known) {
+            auto [verdicts, problems] = known.get();
             tell_destinations(problems);
             if (verdicts == verdicts_) return;
-            verdicts_ = verdicts;
+            verdicts_ = std::move(verdicts);
             update_mdevs();
-        };
-    });
+        });
 }
 
 void Service::tell_destinations(const std::map<std::string, std::string>& problems) {
@@ -975,11 +1047,27 @@ void Service::tell_destinations(const std::map<std::string, std::string>& proble
         const auto before = destination_states_.find(name);
         if (before != destination_states_.end() && before->second.state == seen.state)
             seen.since = before->second.since;
+        log_destination(name, seen, now);
         states.emplace(name, std::move(seen));
     }
+    std::erase_if(logged_destinations_, [&](const auto& entry) { return states.count(entry.first) == 0; });
     if (states == destination_states_) return;
     destination_states_ = std::move(states);
     bus::emit_changed(manager_->object(), org::vfioap1::Manager_adaptor::INTERFACE_NAME, {"Destinations"});
+}
+
+/// Once for each reason, when it has lasted: one that is followed has not answered yet at first.
+void Service::log_destination(const std::string& name, const DestinationState& seen, std::int64_t now) {
+    const auto logged = logged_destinations_.find(name);
+    const bool known = logged != logged_destinations_.end();
+    if (seen.reason.empty()) {
+        if (!known) return;
+        logged_destinations_.erase(logged);
+        log_message(LogLevel::notice, fmt::format("destination {}: it is reachable again", name));
+    } else if (now - seen.since >= unreachable_for.count() && !(known && logged->second == seen.reason)) {
+        log_message(LogLevel::warning, fmt::format("destination {}: {}", name, seen.reason));
+        logged_destinations_.insert_or_assign(name, seen.reason);
+    }
 }
 
 CheckOptions Service::check_options(CallOptions& options) {

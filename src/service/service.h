@@ -8,11 +8,14 @@
 #include "host/known_keys.h"
 
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "Manager_adaptor.h"
@@ -40,6 +43,9 @@ struct ServiceOptions {
     std::string state_directory;  ///< for master keys and what plans made; empty: none are remembered
     std::string ap_lock;  ///< of s390-tools; empty: ap_lock_file for /sys, else one in the state directory
     std::string given_keys = "/etc/vfioap/master-keys";
+    /// How long libvirt has to say what a guest is that a caller asks for. Less than what most callers wait:
+    /// 25 s in libdbus and sd-bus.
+    std::chrono::milliseconds libvirt_limit{15'000};
 };
 
 /// Of all objects only the manager, which lasts as long as the service.
@@ -127,9 +133,15 @@ class Service {
     void get_inventory(const sdbus::IObject& object, sdbus::Result<std::string>&& result);
     Verdict check_xml(const std::string& domain_xml, const std::string& source_snapshot,
                       const std::map<std::string, sdbus::Variant>& options);
-    /// Answers later: libvirt and other hosts may take long.
-    template <typename Answer, typename Judge>
-    void later(Answer answer, Judge judge);
+    using CheckAnswer =
+        std::function<void(const sdbus::Error* error,
+                           const std::tuple<std::string, std::vector<std::string>, std::string>& values)>;
+    /// Answers later with what `check`, in another thread, makes of a guest's XML once libvirt has told it:
+    /// either may take long.
+    void check_libvirt_guest(const std::string& guest, CheckAnswer answer,
+                             std::function<Verdict(const std::string& domain_xml)> check);
+    /// The reply for the exception that is being handled, which is logged if it is a failure of the service.
+    sdbus::Error error_reply(std::string_view member);
     void check_guest(const sdbus::IObject& object,
                      sdbus::Result<std::string, std::vector<std::string>, std::string>&& result,
                      const std::string& guest, const std::string& destination,
@@ -155,11 +167,22 @@ class Service {
     static CheckOptions arriving_options(CallOptions& options);
     static Verdict verdict_of(const Report& report);
 
+    /// Has `step` done. Whatever it throws is logged, and goes no further: one thing that cannot be done ends
+    /// neither the service nor what else there is to do.
+    template <typename Step>
+    void attempt(std::string_view what, Step step) noexcept;
+    void note_failure(std::string_view what, const std::exception_ptr& error) noexcept;
+    /// The same, but for sdbus::Error, which is thrown where the bus is gone.
+    template <typename Step>
+    void attempt_on_bus(std::string_view what, Step step);
+    void process_signals();
     void wait(Clock::time_point until);
+    [[nodiscard]] Clock::time_point next_turn() const;
     void look_at_host(Clock::time_point now);
     void update_mdevs();
     [[nodiscard]] bool is_in_use(const Uuid& uuid) const;
     void hear_libvirt();
+    void hear(const LibvirtMessage& message, std::set<Uuid>& mdevs);
     /// At start, hot-plug and change of the configuration: the one place where a state is made.
     void keep_state(const Uuid& mdev);
     /// A state may say that the device is away for a move, which is true from just before it is detached
@@ -170,6 +193,7 @@ class Service {
     void abort_job(const Uuid& mdev);
     void ask_for_verdicts();
     void tell_destinations(const std::map<std::string, std::string>& problems);
+    void log_destination(const std::string& name, const DestinationState& seen, std::int64_t now);
     [[nodiscard]] std::shared_ptr<Destination> find_destination(const std::string& name) const;
     /// What the administrator wrote down: configuration and master keys.
     void load_files();
@@ -225,13 +249,21 @@ class Service {
     unsigned next_migration_ = 1;
     unsigned next_plan_ = 1;
     bool stop_ = false;
-    bool asking_for_verdicts_ = false;
-    bool looking_for_keys_ = false;
+    /// Not expired while a job of worker_ is under way. What it watches is held by the end of the job alone,
+    /// so that no failure can leave it set.
+    using Underway = std::weak_ptr<const void>;
+    Underway asking_for_verdicts_;
+    Underway looking_for_keys_;
+    bool mdevs_outdated_ = false;  // the objects of mdevs are not what is known of them
+    std::string last_failure_;     // as logged
+    Clock::time_point last_failure_time_;
     std::optional<Iommufd> iommufd_;  // of this machine, as last asked
     Clock::time_point next_verdicts_;
     std::map<std::string, DestinationState> destination_states_;
-    Event destinations_changed_;                              // raised by those that are followed
-    std::vector<std::shared_ptr<Destination>> destinations_;  // for the worker, and at most one job of it
+    std::map<std::string, std::string> logged_destinations_;  // why each cannot be reached, as logged
+    /// Raised by those that are followed. Shared with threads that may outlive the service.
+    std::shared_ptr<const Event> destinations_changed_ = std::make_shared<const Event>();
+    std::vector<std::shared_ptr<Destination>> destinations_;  // for jobs of worker_ only
     struct Move {
         Clock::time_point since;  // a mover that has not come back within an hour does not come back
         bool away = false;        // the device has been seen to be away
@@ -242,9 +274,11 @@ class Service {
         Clock::time_point since;
     };
     std::map<Uuid, Arrival> arriving_;  // by mdev: judged, and not running yet
-    Event plans_changed_;               // raised by what is being applied
-    Worker worker_;
-    Worker applier_;  // of its own: it waits for locks and for the bus to bind queues
+    /// Raised by what is being applied.
+    std::shared_ptr<const Event> plans_changed_ = std::make_shared<const Event>();
+    Worker worker_;          // for hosts and their snapshots
+    Worker libvirt_worker_;  // of its own: libvirt may not answer for as long as it likes
+    Worker applier_;         // of its own: it waits for locks and for the bus to bind queues
     std::optional<LibvirtLink> libvirt_;
 };
 

@@ -4,7 +4,7 @@
 
 usage: service_check.py PART VFIOAPD VFIOAPCTL VFIOAP-CHECK SOURCE-DIRECTORY
 PART: calls, watch, migration, clients, soak, large, lifetime, polkit, remote, files, guests, libvirt, destinations,
-      status, spelling, journal
+      status, spelling, hang, journal
 Exit 77: something that the part needs is missing.
 """
 import json
@@ -432,6 +432,48 @@ def check_guests(programs):
         bus.manager().OpenMigration(MDEV, "source", options(abort_job=True))
         bus.service.terminate()
         expect(bus.service.wait(20) == 0, "the end")
+
+
+def check_hang(programs):
+    """A libvirt that never answers: who asks for a guest is told so, everybody else is answered as ever, and the service
+    ends when it is to."""
+    with Bus(programs) as bus, socket.socket(socket.AF_UNIX) as silent:
+        directory = pathlib.Path(bus.directory)
+        silent.bind(str(directory / "silent"))
+        silent.listen(50)
+        bus.libvirt = f"qemu+unix:///system?socket={directory}/silent"
+        destination = directory / "destination.json"
+        destination.write_text("{}")
+        # A check of this one ends in an exception that is nobody's error: no other verdict is lost by that.
+        odd = json.loads(programs.snapshot["lpar-b"])
+        odd["unreadable"] = [{"path": "devices/ap/card05/05.0004/ap_functions", "error": "errno 4711"}]
+        (directory / "odd.json").write_text(json.dumps(odd))
+        service = bus.serve("-d", destination, "-d", directory / "odd.json")
+
+        def verdict(name=destination):
+            return bus.get(MDEV_PATH, "Mdev", "Verdicts").get(str(name))
+        bus.wait(lambda: verdict() == "undetermined")
+        expect(verdict(directory / "odd.json"), "no verdict for the odd one")
+        replies, errors = [], []
+
+        def ask():
+            bus.manager().CheckGuest("a-guest", str(destination), options(), timeout=60, error_handler=errors.append,
+                                     reply_handler=lambda *answer: replies.append(answer))
+        ask()
+        ask()
+        shutil.copy(programs.hosts / "lpar-c.json", destination)
+        bus.wait(lambda: verdict() == "incompatible", 12)
+        expect(not errors and not replies, (errors, replies))
+        json.loads(bus.manager().GetInventory())
+        bus.wait(lambda: len(errors) == 2, 40)
+        expect({error.get_dbus_name() for error in errors} == {ERROR + "TimedOut"}, errors)
+        expect("libvirt did not answer" in errors[0].get_dbus_message(), errors)
+        expect(not replies, replies)
+        ask()
+        bus.get(ROOT, "Manager", "Version")
+        begin = time.monotonic()
+        service.terminate()
+        expect(service.wait(20) == 0 and time.monotonic() - begin < 8, f"{time.monotonic() - begin} s to end")
 
 
 def check_journal(programs):
@@ -1108,7 +1150,7 @@ def check_spelling(programs):
                 destination.Close()
 
 
-PARTS = {"machine": check_machine, "spelling": check_spelling, "journal": check_journal, "libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
+PARTS = {"machine": check_machine, "spelling": check_spelling, "hang": check_hang, "journal": check_journal, "libvirt": check_libvirt, "guests": check_guests, "files": check_files, "remote": check_remote,
          "calls": check_calls, "watch": check_watch, "migration": check_migration, "clients": check_clients,
          "soak": check_soak, "large": check_large, "lifetime": check_lifetime, "polkit": check_polkit,
          "destinations": check_destinations, "status": check_status}
