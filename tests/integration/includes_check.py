@@ -47,7 +47,6 @@ KNOWN = {
         ("src/service/destinations.h", "cli/host_location.h"),
         ("src/service/libvirt_link.h", "cli/libvirt_library.h"),
         ("src/service/service.cpp", "cli/libvirt_guest.h"),
-        ("src/service/service.cpp", "cli/program.h"),
         ("src/service/service.h", "cli/host_location.h"),
         ("src/service/service.h", "cli/service_client.h"),
         ("src/service/vfioapd.cpp", "cli/host_location.h"),
