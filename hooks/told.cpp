@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -92,8 +91,8 @@ void tell(const Told& told) {
                         terminal_safe(told.call.operation), terminal_safe(told.call.part), log.message);
     const auto program = teller();
     if (give_input(to_json(named))) ::execl(program.c_str(), program.c_str(), static_cast<char*>(nullptr));
-    named.log.push_back(
-        {LOG_ERR, fmt::format("{} cannot be run: {}", program, std::strerror(errno)), {}, {}});
+    const int error = errno;
+    named.log.push_back({LOG_ERR, fmt::format("{} cannot be run: {}", program, errno_text(error)), {}, {}});
     write_syslog(named);
     ::_exit(1);
 }

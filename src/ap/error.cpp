@@ -21,10 +21,13 @@ int errno_number(std::string_view name) {
     return 0;
 }
 
+std::string errno_text(int number) {
+    const char* const text = strerrordesc_np(number);
+    return text != nullptr ? text : fmt::format("Unknown error {}", number);
+}
+
 SystemError::SystemError(std::string_view operation, std::string_view object, int number)
-    : Error{fmt::format("{}: cannot {}: {}", object, operation,
-                        strerrordesc_np(number) != nullptr ? strerrordesc_np(number) : "unknown error")},
-      number_{number} {}
+    : Error{fmt::format("{}: cannot {}: {}", object, operation, errno_text(number))}, number_{number} {}
 
 InputError::InputError(std::string_view object, std::string_view reason)
     : Error{fmt::format("{}: {}", object, reason)} {}

@@ -12,6 +12,11 @@ namespace vfioap {
 std::string errno_name(int number);
 /// The number for `EIO`; 0 for a name that is not known here.
 int errno_number(std::string_view name);
+/// What strerror() says in the C locale: `Input/output error`; `Unknown error 524` for a number that the C
+/// library has no text for. Such numbers arrive: the kernel has errnos of its own from 512 on, such as
+/// ENOTSUPP (include/linux/errno.h), and a driver that lets one out gives it to whoever reads its attributes;
+/// and a snapshot may name any number. strerrordesc_np() gives a null pointer for them.
+std::string errno_text(int number);
 
 /// Base of all. what() is one line that names the thing, fit for standard error.
 class Error : public std::runtime_error {
@@ -21,7 +26,7 @@ class Error : public std::runtime_error {
 /// The system refused an operation on an object (a path, mostly).
 class SystemError : public Error {
   public:
-    /// what(): `OBJECT: cannot OPERATION: strerror(number)`.
+    /// what(): `OBJECT: cannot OPERATION: errno_text(number)`.
     SystemError(std::string_view operation, std::string_view object, int number);
     [[nodiscard]] int number() const { return number_; }
 

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -127,7 +126,7 @@ int ServiceClient::check(int result) const {
     // Over SSH, what became of ssh is all that can be known.
     if (result == -ENOTCONN || result == -ECONNRESET || result == -EPIPE)
         fail(host_.empty() ? "it has gone" : "ssh could not connect, or has ended");
-    if (result < 0) fail(strerrordesc_np(-result));
+    if (result < 0) fail(errno_text(-result));
     return result;
 }
 
@@ -136,7 +135,7 @@ ServiceClient ServiceClient::local(bool start) {
     sd_bus* opened = nullptr;
     const int result = sd_bus_open_system(&opened);
     client.bus_.reset(opened);
-    if (result < 0) throw ServiceNotRunning{fmt::format("no system bus: {}", strerrordesc_np(-result))};
+    if (result < 0) throw ServiceNotRunning{fmt::format("no system bus: {}", errno_text(-result))};
     client.start_ = start;
     return client;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "compat/prediction.h"
 
+#include "ap/error.h"
 #include "compat/messages.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <initializer_list>
 #include <map>
 
@@ -92,7 +92,7 @@ class Predictor {
     void failed(int error) {
         prediction_.error = error;
         prediction_.virsh = "error: operation failed: job 'migration in' failed: " +
-                            message_line("load-failed", {{"error", strerrordesc_np(error)}});
+                            message_line("load-failed", {{"error", errno_text(error)}});
     }
 
     /// Size, count, APQNs, hardware up to the first queue that does not fit.

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <string>
@@ -167,7 +166,7 @@ class UnreadableFindings {
         for (auto& [key, group] : groups_) {
             const auto& first = *group.items.front();
             auto text = fmt::format("{}: {}: {}", host_, first.path,
-                                    first.error == 0 ? first.detail : strerrordesc_np(first.error));
+                                    first.error == 0 ? first.detail : errno_text(first.error));
             if (first.error != 0 && !first.detail.empty()) text += fmt::format(" ({})", first.detail);
             if (group.items.size() > 1) text += fmt::format(", and {} more like it", group.items.size() - 1);
             auto finding = make_finding(RuleId::host_unreadable, std::get<0>(key), side_, std::move(text));

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -279,8 +278,8 @@ class Conclusion {
                                                                                      : Certainty::possible;
             first = false;
             cause.message =
-                fmt::format("{} ({}) is what a driver answers by this rule: {}",
-                            strerrordesc_np(attempt_.error), errno_name(attempt_.error), rule(id).title);
+                fmt::format("{} ({}) is what a driver answers by this rule: {}", errno_text(attempt_.error),
+                            errno_name(attempt_.error), rule(id).title);
             cause.evidence = attempt_.evidence;
             out_.causes.push_back(std::move(cause));
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/host_change.h"
 
+#include "ap/error.h"
 #include "compat/rules.h"
 #include "host/guest_matrix.h"
 
@@ -10,7 +11,6 @@
 #include <iterator>
 #include <map>
 #include <optional>
-#include <system_error>
 #include <tuple>
 #include <utility>
 
@@ -153,8 +153,6 @@ class Comparison {
             detail += ": " + why;
         add(ChangeKind::unreadable, {}, "readable → not any more: " + detail, RuleId::host_unreadable);
     }
-
-    static std::string errno_text(int number) { return std::generic_category().message(number); }
 
     void compare_driver() {
         const auto all = [](const Mdev&) { return true; };

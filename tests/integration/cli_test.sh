@@ -79,6 +79,12 @@ go 0 "$control" --version; quiet
 # An attribute that a rule needs cannot be read.
 sed 's/"status":"in use"/"status":"assigned"/; s/"unreadable": \[\]/"unreadable": [{"path":"devices\/ap\/card05\/raw_hwtype","error":"EIO"}]/' lpar-a.json >broken.json
 go 3 "$check" -s lpar-a.json -d broken.json guest1.xml; quiet; prints "UNDETERMINED: "; prints "host.unreadable"
+# By an errno of the kernel's own, for which the C library has no name and no text.
+for errno in 524 4711; do
+    sed 's/"error":"EIO"/"error":"errno '$errno'"/' broken.json >odd.json
+    go 3 "$check" -s lpar-a.json -d odd.json guest1.xml; quiet; prints "raw_hwtype: Unknown error $errno"
+    go 3 "$control" plan -s lpar-a.json -d odd.json guest1.xml; quiet; prints "UNDETERMINED: "
+done
 
 # --- usage
 go 2 "$check"; complains "GUEST"

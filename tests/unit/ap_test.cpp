@@ -174,6 +174,13 @@ TEST(Error, names_errors_as_people_know_them) {
     EXPECT_EQ(errno_name(4711), "errno 4711");
     EXPECT_EQ(errno_number("EADDRNOTAVAIL"), EADDRNOTAVAIL);
     EXPECT_EQ(errno_number("EWHATEVER"), 0);
+    EXPECT_EQ(errno_text(EACCES), "Permission denied");
+    // The kernel's own ENOTSUPP; one that Linux has left out; beyond all.
+    EXPECT_EQ(errno_text(524), "Unknown error 524");
+    EXPECT_EQ(errno_text(41), "Unknown error 41");
+    EXPECT_EQ(errno_text(4711), "Unknown error 4711");
+    EXPECT_EQ(errno_text(-1), "Unknown error -1");
+    EXPECT_STREQ(SystemError("read", "/sys/x", 524).what(), "/sys/x: cannot read: Unknown error 524");
     EXPECT_STREQ(SystemError("read", "/sys/x", EACCES).what(), "/sys/x: cannot read: Permission denied");
 }
 

@@ -1423,6 +1423,21 @@ TEST(Unreadable, makes_a_check_undetermined_only_where_a_rule_needs_it) {
     }
 }
 
+TEST(Unreadable, has_a_text_for_an_errno_without_a_name) {
+    for (const int number : {524, 4711}) {
+        Move move{World::detached};
+        move.edit_destination = [number](Inventory& host) {
+            host.unreadable.push_back({"devices/ap/card05/05.0004/ap_functions", number, ""});
+        };
+        const auto report = move.report();
+        const auto found = findings_of(report, RuleId::host_unreadable);
+        ASSERT_EQ(found.size(), 1U) << summary(report);
+        EXPECT_EQ(found.front().destination, fmt::format("errno {}", number));
+        EXPECT_THAT(found.front().message, HasSubstr(fmt::format("Unknown error {}", number)));
+        EXPECT_EQ(report.verdict, Verdict::undetermined);
+    }
+}
+
 TEST(Unreadable, masks_matter_where_the_guest_matrix_is_made_from_them) {
     Move move{World::detached};
     move.edit_source = [](Inventory& host) {
