@@ -13,6 +13,8 @@
 #include <fmt/format.h>
 #include <syslog.h>
 
+#include "text/safe.h"
+
 namespace vfioap {
 namespace {
 
@@ -147,7 +149,7 @@ HookAnswer judge_start(const HookCall& call, const DomainXml& domain, const Gues
                    finding.rule == RuleId::queue_not_bound || finding.rule == RuleId::mdev_missing) {
             // The source was made of this host: its findings are about the same mdev.
             if (finding.host == Side::source && finding.rule == RuleId::mdev_missing) continue;
-            noticed.push_back(fmt::format("{}: {}", rule(finding.rule).name, finding.message));
+            noticed.push_back(fmt::format("{}: {}", rule(finding.rule).name, safe(finding.message)));
             notes.rules.emplace_back(rule(finding.rule).name);
         }
     }
@@ -191,8 +193,8 @@ HookAnswer answer_unknown(const HookCall& call, const GuestSettings& settings, c
     HookAnswer answer;
     if (settings.policy == Policy::off || !(comes_here(call) || starts_here(call))) return answer;
     HookLog log;
-    const auto what = fmt::format("whether guest {} can {} is not known: {}", terminal_safe(call.guest),
-                                  starts_here(call) ? "start" : "come", terminal_safe(why));
+    const auto what = fmt::format("whether guest {} can {} is not known: {}", safe(call.guest),
+                                  starts_here(call) ? "start" : "come", safe(why));
     if (settings.unknown == UnknownPolicy::allow) {
         log.priority = LOG_WARNING;
         log.message = "let in, since unknown is allow: " + what;

@@ -2,7 +2,6 @@
 #include "told.h"
 
 #include "ap/error.h"
-#include "report/text.h"
 
 #include <algorithm>
 #include <array>
@@ -14,6 +13,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "text/safe.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {
@@ -86,9 +86,8 @@ void write_syslog(const Told& told) {
 void tell(const Told& told) {
     auto named = told;
     for (auto& log : named.log)
-        log.message =
-            fmt::format("guest {}: {} {}: {}", terminal_safe(told.call.guest),
-                        terminal_safe(told.call.operation), terminal_safe(told.call.part), log.message);
+        log.message = fmt::format("guest {}: {} {}: {}", safe(told.call.guest), safe(told.call.operation),
+                                  safe(told.call.part), log.message);
     const auto program = teller();
     if (give_input(to_json(named))) ::execl(program.c_str(), program.c_str(), static_cast<char*>(nullptr));
     const int error = errno;

@@ -30,6 +30,7 @@
 #include "move/mover.h"
 #include "move/outcome_table.h"
 #include "plan/render.h"
+#include "text/safe.h"
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -117,7 +118,7 @@ class Screen final : public MoveWatcher {
     void set_watch(DriftWatch* watch) { watch_ = watch; }
     void line(const std::string& text) {
         end_progress();
-        put(terminal_safe(text) + '\n');
+        put(safe(text) + '\n');
     }
     /// Lines that are fit for a terminal already, each with its newline.
     void lines(const std::string& text) {
@@ -282,7 +283,7 @@ bool confirmed(const std::string& guest) {
         "The device of {} will be detached and attached again: for a moment it has no crypto device, which "
         "its driver\n"
         "and applications must cope with. Go on? [y/N] ",
-        terminal_safe(guest));
+        safe(guest));
     std::string answer;
     std::getline(std::cin, answer);
     return answer == "y" || answer == "Y" || answer == "yes";

@@ -8,7 +8,6 @@
 #include "cli/service_client.h"
 #include "domain/domain_xml.h"
 #include "host/guest_matrix.h"
-#include "report/text.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -23,6 +22,7 @@
 #include <sys/utsname.h>
 
 #include "hosts/remote_host.h"
+#include "text/safe.h"
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -81,24 +81,23 @@ std::string age_text(std::int64_t seconds) {
 }
 
 std::string status_text(const Status& status) {
-    if (status.rows.empty()) return fmt::format("{} has no vfio-ap mdevs\n", terminal_safe(status.host.name));
+    if (status.rows.empty()) return fmt::format("{} has no vfio-ap mdevs\n", safe(status.host.name));
     std::vector<std::vector<std::string>> table{{"MDEV", "GUEST", "STATE", "QUEUES", "CONTROL"}};
     for (const auto& destination : status.destinations) {
         const auto name = status.names.find(destination);
-        table.front().push_back("TO " +
-                                terminal_safe(name != status.names.end()
-                                                  ? name->second
-                                                  : destination.substr(destination.find_last_of('/') + 1)));
+        table.front().push_back("TO " + safe(name != status.names.end()
+                                                 ? name->second
+                                                 : destination.substr(destination.find_last_of('/') + 1)));
     }
     for (const auto& row : status.rows) {
         // Fewer than assigned: the kernel filters the rest.
         auto queues = std::to_string(row.queues.size());
         if (row.queues.size() != row.assigned) queues += fmt::format(" of {}", row.assigned);
-        table.push_back({row.uuid.to_string(), row.guest.empty() ? "-" : terminal_safe(row.guest),
+        table.push_back({row.uuid.to_string(), row.guest.empty() ? "-" : safe(row.guest),
                          std::string{state_text(row)}, queues, std::to_string(row.control_domains.count())});
         for (const auto& destination : status.destinations) {
             const auto verdict = row.verdicts.find(destination);
-            table.back().push_back(verdict == row.verdicts.end() ? "-" : terminal_safe(verdict->second));
+            table.back().push_back(verdict == row.verdicts.end() ? "-" : safe(verdict->second));
         }
     }
     std::vector<std::size_t> widths(table.front().size());
@@ -118,8 +117,7 @@ std::string status_text(const Status& status) {
     // The reason names it.
     for (const auto& [location, known] : status.reachable) {
         if (known.state == "reachable") continue;
-        text +=
-            fmt::format("unreachable for {}: {}\n", age_text(now - known.since), terminal_safe(known.reason));
+        text += fmt::format("unreachable for {}: {}\n", age_text(now - known.since), safe(known.reason));
     }
     return text;
 }

@@ -4,13 +4,14 @@
 #include "ap/error.h"
 #include "ap/uuid.h"
 #include "cli/libvirt_library.h"
-#include "domain/printable.h"
 
 #include <cstdlib>
 #include <memory>
 #include <string_view>
 
 #include <fmt/format.h>
+
+#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -2,10 +2,11 @@
 #include "cli/libvirt_library.h"
 
 #include "ap/error.h"
-#include "domain/printable.h"
 
 #include <dlfcn.h>
 #include <fmt/format.h>
+
+#include "text/safe.h"
 
 namespace vfioap {
 namespace {

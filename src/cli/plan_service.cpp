@@ -4,7 +4,6 @@
 #include "ap/error.h"
 #include "cli/program.h"
 #include "host/snapshot.h"
-#include "report/text.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "plan/apply.h"
+#include "text/safe.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {
@@ -32,7 +32,7 @@ ServiceClient open_service(const HostLocation& location) {
             if (const auto root = client.sysfs_root();
                 !std::filesystem::equivalent(root, location.value, error))
                 throw InputError{location.value,
-                                 fmt::format("the service of this host serves {}", terminal_safe(root))};
+                                 fmt::format("the service of this host serves {}", safe(root))};
             return client;
         }
         case HostLocation::Kind::snapshot:
@@ -89,7 +89,7 @@ std::string member(const Json& json, const char* name, const std::string& origin
     if (found == json.end()) throw InputError{origin, fmt::format("$.{}: expected a string", name)};
     if (found->is_null()) return {};
     if (!found->is_string()) throw InputError{origin, fmt::format("$.{}: expected a string", name)};
-    return terminal_safe(found->get<std::string>());
+    return safe(found->get<std::string>());
 }
 
 std::vector<ServiceReport::Item> items(const Json& json, const char* name, const std::string& origin) {
@@ -104,7 +104,7 @@ std::vector<ServiceReport::Item> items(const Json& json, const char* name, const
         const auto commands = each.find("commands");
         if (commands == each.end() || !commands->is_array()) continue;
         for (const auto& command : *commands) {
-            if (command.is_string()) item.commands.push_back(terminal_safe(command.get<std::string>()));
+            if (command.is_string()) item.commands.push_back(safe(command.get<std::string>()));
         }
     }
     return result;

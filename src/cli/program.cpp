@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "text/safe.h"
 #include <CLI/CLI.hpp>
 
 namespace vfioap {
@@ -134,7 +135,7 @@ int run_program(const std::string& name, int argc, char** argv,
 }
 
 void warn(std::string_view name, std::string_view what) {
-    const auto line = fmt::format("{}: {}\n", name, terminal_safe(what));
+    const auto line = fmt::format("{}: {}\n", name, safe(what));
     // Where standard error is closed there is nobody left to tell.
     static_cast<void>(!::write(STDERR_FILENO, line.data(), line.size()));
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "cli/service_client.h"
 
-#include "domain/printable.h"
 #include "host/snapshot.h"
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <poll.h>
 
 #include "hosts/remote_host.h"
+#include "text/safe.h"
 #include <systemd/sd-bus.h>
 
 namespace vfioap {

@@ -2,7 +2,6 @@
 #include "config/settings.h"
 
 #include "ap/error.h"
-#include "domain/printable.h"
 
 #include <algorithm>
 #include <array>
@@ -15,6 +14,9 @@
 #include <fmt/ranges.h>
 
 #include "file/replace_file.h"
+
+#include "text/safe.h"
+#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

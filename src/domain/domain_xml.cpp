@@ -2,7 +2,6 @@
 #include "domain/domain_xml.h"
 
 #include "ap/error.h"
-#include "domain/printable.h"
 #include "domain/state_reader.h"
 #include "domain/xml_attributes.h"
 
@@ -20,6 +19,9 @@
 #include <fmt/format.h>
 #include <libxml/parser.h>
 #include <unistd.h>
+
+#include "text/safe.h"
+#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

@@ -3,7 +3,6 @@
 #include "domain/state.h"
 
 #include "ap/queue_list.h"
-#include "domain/printable.h"
 
 #include <algorithm>
 #include <map>
@@ -13,6 +12,9 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "text/safe.h"
+#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

@@ -2,7 +2,6 @@
 #include "domain/state_reader.h"
 
 #include "ap/queue_list.h"
-#include "domain/printable.h"
 
 #include <algorithm>
 #include <array>
@@ -10,6 +9,9 @@
 #include <utility>
 
 #include <fmt/format.h>
+
+#include "text/safe.h"
+#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

@@ -2,7 +2,6 @@
 #include "explain/explain.h"
 
 #include "ap/hwinfo.h"
-#include "domain/printable.h"
 
 #include <algorithm>
 #include <array>
@@ -14,6 +13,7 @@
 
 #include "explain/attempt.h"
 #include "explain/hook_report.h"
+#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -5,7 +5,6 @@
 #include "ap/queue_list.h"
 #include "cli/service_client.h"
 #include "compat/state.h"
-#include "domain/printable.h"
 #include "host/sysfs.h"
 
 #include <exception>
@@ -14,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "service/host_glance.h"
+#include "text/safe.h"
 
 namespace vfioap {
 

@@ -3,7 +3,6 @@
 
 #include "ap/error.h"
 #include "domain/domain_xml.h"
-#include "domain/printable.h"
 #include "domain/state.h"
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include <fmt/format.h>
 
 #include "hosts/remote_host.h"
+#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "move/outcome_table.h"
 
-#include "report/text.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <string_view>
@@ -25,7 +25,7 @@ std::string render_outcomes(const std::vector<GuestOutcome>& outcomes) {
     auto width = heading.size();
     std::vector<std::string> names;
     for (const auto& each : outcomes) {
-        names.push_back(terminal_safe(each.guest));
+        names.push_back(safe(each.guest));
         width = std::max(width, characters_of(names.back()));
     }
     auto text = fmt::format("\n{:<{}}  OUTCOME\n", heading, width);

@@ -8,13 +8,14 @@
 #include <fmt/format.h>
 
 #include "plan/render.h"
+#include "text/safe.h"
 
 namespace vfioap {
 namespace {
 
 /// Fit for a comment, or for single quotes: one line, without quotes.
 std::string plain(std::string_view text) {
-    auto clean = terminal_safe(text);
+    auto clean = safe(text);
     for (auto& c : clean) {
         if (c == '\'') c = '"';
     }
@@ -292,7 +293,7 @@ std::string render_plan_script(const Plan& plan) {
     std::size_t number = 0;
     for (const auto& step : plan.steps) {
         ++number;
-        body += fmt::format("\n# {}: {}\n", rule(step.rule).name, terminal_safe(step.why));
+        body += fmt::format("\n# {}: {}\n", rule(step.rule).name, safe(step.why));
         if (!step.also_taken.empty())
             body += fmt::format("# The host's own drivers lose, too: {}\n", queue_list_text(step.also_taken));
         const auto what = fmt::format("{}/{} {}", number, plan.steps.size(), step.what);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "plan/render.h"
+#include "text/safe.h"
 
 namespace vfioap {
 namespace {
@@ -51,7 +52,7 @@ class Writer {
         std::string line = label.empty() ? std::string(left, ' ') : std::string{label};
         std::size_t used = label_width > 0 ? label_width : left;
         bool empty = true;
-        const auto clean = terminal_safe(words);
+        const auto clean = safe(words);
         std::string_view rest = clean;
         while (!rest.empty()) {
             const auto blank = rest.find(' ');
@@ -123,7 +124,7 @@ class Writer {
         const auto shown = fold ? folded_commands : commands.size();
         if (!label.empty()) text_ += "     " + styled(Style::faint, label) + '\n';
         for (std::size_t i = 0; i < shown; ++i)
-            text_ += "       " + styled(Style::bold, terminal_safe(commands[i])) + '\n';
+            text_ += "       " + styled(Style::bold, safe(commands[i])) + '\n';
         if (shown < commands.size())
             text_ += fmt::format("       … and {} more (--all-queues, --script)\n", commands.size() - shown);
     }

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "text/safe.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {
@@ -46,7 +47,7 @@ class ExplanationWriter {
         std::string line{label};
         auto used = label_columns;
         bool empty = true;
-        const auto clean = terminal_safe(words);
+        const auto clean = safe(words);
         std::string_view rest{clean};
         while (!rest.empty()) {
             const auto blank = rest.find(' ');
@@ -127,7 +128,7 @@ class ExplanationWriter {
             const bool folded = !options_.all_queues && remedy.commands.size() > folded_commands + 1;
             const auto shown = folded ? folded_commands : remedy.commands.size();
             for (std::size_t i = 0; i < shown; ++i)
-                text_ += fmt::format("             {}\n", styled("1", terminal_safe(remedy.commands[i])));
+                text_ += fmt::format("             {}\n", styled("1", safe(remedy.commands[i])));
             if (folded) text_ += fmt::format("             … +{} more\n", remedy.commands.size() - shown);
         }
     }
@@ -154,8 +155,7 @@ class ExplanationWriter {
         const auto shown = folded ? folded_evidence : list.size();
         for (std::size_t i = 0; i < shown; ++i) {
             text_ += i == 0 ? std::string{label} : std::string(label_width, ' ');
-            text_ += fmt::format("{}:{}: {}\n", terminal_safe(list[i].source), list[i].line,
-                                 terminal_safe(list[i].text));
+            text_ += fmt::format("{}:{}: {}\n", safe(list[i].source), list[i].line, safe(list[i].text));
         }
         if (folded) text_ += fmt::format("           … +{} more\n", list.size() - shown);
     }

@@ -10,6 +10,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "text/safe.h"
+
 namespace vfioap {
 namespace {
 
@@ -17,27 +19,6 @@ constexpr std::size_t folded_kernel_lines = 4;
 constexpr std::string_view indent = "  ";
 
 enum class Style : std::uint8_t { bold, error, warning, info, good, faint };
-
-/// Bytes of the UTF-8 character that starts at `text[at]`; 0 where none does.
-std::size_t character_bytes(std::string_view text, std::size_t at) {
-    const auto byte = [&](std::size_t i) {
-        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-    };
-    const auto follows = [&](std::size_t i) { return (byte(i) & 0xc0U) == 0x80U; };
-    const unsigned first = byte(at);
-    if (first < 0x80) return 1;
-    if (first >= 0xc2 && first < 0xe0 && follows(at + 1)) return 2;
-    if (first >= 0xe0 && first < 0xf0 && follows(at + 1) && follows(at + 2)) {
-        // Not overlong, no surrogates.
-        if ((first == 0xe0 && byte(at + 1) < 0xa0) || (first == 0xed && byte(at + 1) >= 0xa0)) return 0;
-        return 3;
-    }
-    if (first >= 0xf0 && first < 0xf5 && follows(at + 1) && follows(at + 2) && follows(at + 3)) {
-        if ((first == 0xf0 && byte(at + 1) < 0x90) || (first == 0xf4 && byte(at + 1) >= 0x90)) return 0;
-        return 4;
-    }
-    return 0;
-}
 
 std::size_t columns(std::string_view text) {
     return static_cast<std::size_t>(std::count_if(
@@ -82,7 +63,7 @@ class ReportWriter {
         if (hidden > 0)
             text_ += fmt::format("and {} more error{}: {}\n", hidden, hidden == 1 ? "" : "s",
                                  left.size() > 60 ? left.substr(0, left.rfind(',', 60)) + " …" : left);
-        text_ += terminal_safe(rest) + '\n';
+        text_ += safe(rest) + '\n';
         return std::move(text_);
     }
 
@@ -95,7 +76,7 @@ class ReportWriter {
 
     /// `label` and then `words`, wrapped, the following lines below the first word.
     void paragraph(std::string_view label, std::string_view words, std::size_t left) {
-        const std::string clean = terminal_safe(words);
+        const std::string clean = safe(words);
         std::string line{label};
         std::size_t used = columns(label);
         bool empty = true;
@@ -247,7 +228,7 @@ class ReportWriter {
         const bool folded = !options_.all_queues && lines.size() > folded_kernel_lines + 1;
         const std::size_t shown = folded ? folded_kernel_lines : lines.size();
         for (std::size_t i = 0; i < shown; ++i)
-            text_ += fmt::format("{}{}\n", i == 0 ? "" : "           ", terminal_safe(lines[i]));
+            text_ += fmt::format("{}{}\n", i == 0 ? "" : "           ", safe(lines[i]));
         if (folded) text_ += fmt::format("           … +{} more\n", lines.size() - shown);
     }
 
@@ -255,7 +236,7 @@ class ReportWriter {
         const bool folded = !options_.all_queues && lines.size() > most + 1;
         const std::size_t shown = folded ? most : lines.size();
         for (std::size_t i = 0; i < shown; ++i)
-            text_ += fmt::format("{}{}\n", margin, styled(Style::bold, terminal_safe(lines[i])));
+            text_ += fmt::format("{}{}\n", margin, styled(Style::bold, safe(lines[i])));
         if (folded)
             text_ += fmt::format("{}… +{} more{}\n", margin, lines.size() - shown,
                                  brief_ ? "" : ": --all-queues shows them");
@@ -266,11 +247,11 @@ class ReportWriter {
         if (!predicted.virsh && !predicted.error) return;
         text_ += '\n';
         text_ += styled(Style::bold, "Migrated all the same, it would end with") + '\n';
-        if (predicted.virsh) text_ += fmt::format("  {}\n", terminal_safe(*predicted.virsh));
+        if (predicted.virsh) text_ += fmt::format("  {}\n", safe(*predicted.virsh));
         if (predicted.error) {
             const auto lines = predicted_kernel_log(report_);
             if (!lines.empty())
-                text_ += fmt::format("  in the kernel log of {}:\n", terminal_safe(report_.destination.name));
+                text_ += fmt::format("  in the kernel log of {}:\n", safe(report_.destination.name));
             verbatim(lines, folded_kernel_lines, "    ");
         }
     }
@@ -282,26 +263,6 @@ class ReportWriter {
 };
 
 }  // namespace
-
-std::string terminal_safe(std::string_view text) {
-    std::string result;
-    result.reserve(text.size());
-    for (std::size_t i = 0; i < text.size();) {
-        const auto size = character_bytes(text, i);
-        const auto first = static_cast<unsigned char>(text[i]);
-        // C0, DEL, and the C1 controls U+0080–U+009F, which start with 0xc2.
-        const bool control = first < 0x20 || first == 0x7f ||
-                             (first == 0xc2 && size == 2 && static_cast<unsigned char>(text[i + 1]) < 0xa0);
-        if (size == 0 || control) {
-            result += '?';
-            i += size == 0 ? 1 : size;
-        } else {
-            result += text.substr(i, size);
-            i += size;
-        }
-    }
-    return result;
-}
 
 std::string render_text(const Report& report, const TextOptions& options) {
     return ReportWriter{report, options}.run();

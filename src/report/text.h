@@ -25,7 +25,4 @@ std::string render_text(const Report& report, const TextOptions& options);
 std::string render_brief(const Report& report, std::string_view headline, std::size_t lines,
                          std::string_view rest);
 
-/// `text` with control characters and invalid UTF-8 replaced by `?`.
-std::string terminal_safe(std::string_view text);
-
 }  // namespace vfioap

@@ -3,7 +3,6 @@
 
 #include "ap/error.h"
 #include "domain/domain_xml.h"
-#include "domain/printable.h"
 
 #include <algorithm>
 #include <array>
@@ -29,6 +28,7 @@
 
 #include "service/event.h"
 #include "service/metadata_text.h"
+#include "text/safe.h"
 
 namespace vfioap {
 namespace {

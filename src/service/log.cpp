@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/log.h"
 
-#include "report/text.h"
+#include "text/safe.h"
 
 #include <array>
 #include <cstdlib>
@@ -18,7 +18,7 @@ namespace vfioap {
 std::string log_line(LogLevel level, std::string_view message, bool journal) {
     constexpr std::array<std::string_view, 3> priorities{SD_ERR, SD_WARNING, SD_NOTICE};
     const auto priority = journal ? priorities.at(static_cast<std::size_t>(level)) : std::string_view{};
-    return fmt::format("{}vfioapd: {}\n", priority, terminal_safe(message));
+    return fmt::format("{}vfioapd: {}\n", priority, safe(message));
 }
 
 bool is_journal_stream(int fd, const char* variable) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/plan_object.h"
 
-#include "report/text.h"
-
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
+
+#include "text/safe.h"
 
 namespace vfioap {
 
@@ -14,7 +14,7 @@ void PlanProgress::begins(const std::string& what, std::size_t done, std::size_t
     {
         const std::lock_guard lock{mutex_};
         // What another host called its things is in it.
-        seen_.step = terminal_safe(what);
+        seen_.step = safe(what);
         seen_.done = static_cast<std::uint32_t>(done);
         seen_.total = static_cast<std::uint32_t>(total);
     }

@@ -2,19 +2,19 @@
 #include "service/requests.h"
 
 #include "ap/error.h"
-#include "report/text.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <new>
 
 #include "service/worker.h"
+#include "text/safe.h"
 
 namespace vfioap {
 namespace {
 
 sdbus::Error named(const std::string& name, std::string_view message) {
-    return bus::error(bus::error_prefix + name, terminal_safe(message));
+    return bus::error(bus::error_prefix + name, safe(message));
 }
 
 }  // namespace

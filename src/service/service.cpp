@@ -11,7 +11,6 @@
 #include "host/guest_matrix.h"
 #include "host/snapshot.h"
 #include "report/json.h"
-#include "report/text.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -29,6 +28,7 @@
 
 #include "plan/local_host.h"
 #include "service/log.h"
+#include "text/safe.h"
 #include <systemd/sd-daemon.h>
 
 namespace vfioap {
@@ -206,7 +206,7 @@ std::map<std::string, sdbus::Struct<std::string, std::int64_t, std::string>> Man
     std::map<std::string, sdbus::Struct<std::string, std::int64_t, std::string>> told;
     for (const auto& [name, seen] : service_.destination_states_)
         told.emplace(name, sdbus::Struct<std::string, std::int64_t, std::string>{seen.state, seen.since,
-                                                                                 terminal_safe(seen.reason)});
+                                                                                 safe(seen.reason)});
     return told;
 }
 
@@ -429,7 +429,7 @@ void Service::look_at_host(Clock::time_point now) {
                     LogLevel::warning,
                     fmt::format(
                         "guest {} is on its way here, and what was judged has changed: mdev {}: {}: {}",
-                        terminal_safe(arrival->second.guest), uuid.to_string(), change.rule, change.detail));
+                        safe(arrival->second.guest), uuid.to_string(), change.rule, change.detail));
             });
         }
     }
@@ -454,7 +454,7 @@ void Service::update_mdevs() {
         state.control_domains = texts_of(matrix.control_domains);
         state.guest = name_of(guest_of(mdev.uuid));
         if (const auto arrival = arriving_.find(mdev.uuid); arrival != arriving_.end())
-            state.arriving = terminal_safe(arrival->second.guest);
+            state.arriving = safe(arrival->second.guest);
         if (const auto found = verdicts_.find(mdev.uuid); found != verdicts_.end())
             state.verdicts = found->second;
         if (const auto known = mdevs_.find(mdev.uuid); known != mdevs_.end()) {
@@ -717,7 +717,7 @@ void Service::check_guest(const sdbus::IObject& object,
             const auto known = find_destination(destination);
             if (!options_.session && !known)
                 throw CallError{"NoSuchDestination",
-                                terminal_safe(destination.substr(0, 100)) + ": not a known destination"};
+                                safe(destination.substr(0, 100)) + ": not a known destination"};
             check_libvirt_guest(
                 guest, answer,
                 [root = options_.sysfs_root, guest, destination, known, check_with](const std::string& xml) {
@@ -726,6 +726,15 @@ void Service::check_guest(const sdbus::IObject& object,
                     const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
                     return verdict_of(check_between(found, source, target, check_with));
                 });
+                                safe(destination.substr(0, 100)) + ": not a known destination"};
+            later(answer,
+                  [uri = options_.uri, root = options_.sysfs_root, guest, destination, known, check_with] {
+                      const auto found =
+                          vfioap::guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
+                      const Host source{parse_host_location("local", root)};
+                      const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
+                      return verdict_of(check_between(found, source, target, check_with));
+                  });
         });
 }
 
@@ -808,7 +817,7 @@ std::string Service::plans_directory() const {
 
 std::string Service::user_of(const Uuid& mdev) const {
     if (const auto arrival = arriving_.find(mdev); arrival != arriving_.end())
-        return terminal_safe(arrival->second.guest);
+        return safe(arrival->second.guest);
     const auto* const guest = guest_of(mdev);
     return guest != nullptr && guest->running ? guest->name : std::string{};
 }
@@ -865,8 +874,8 @@ std::string Service::start_plan(const std::string& guest, const Uuid& mdev, cons
     }
     auto path = fmt::format("{}/plan/{}", bus::root_path, next_plan_++);
     const auto progress = std::make_shared<PlanProgress>(plans_changed_);
-    plans_[path] = std::make_shared<PlanObject>(*connection_, path, requests_, owner, terminal_safe(guest),
-                                                mdev, progress, [this, path] { closing_.push_back(path); });
+    plans_[path] = std::make_shared<PlanObject>(*connection_, path, requests_, owner, safe(guest), mdev,
+                                                progress, [this, path] { closing_.push_back(path); });
     do_plan(progress, std::move(work));
     return path;
 }
@@ -913,6 +922,9 @@ void Service::finish_plan(const ApplyReport& report) {
                 line);
     for (const auto& item : report.failed)
         log_message(LogLevel::error, "could not be taken back: " + item.text);
+    complain(safe(line));
+    for (const auto& item : report.failed)
+        complain(safe("could not be taken back: " + item.text));
     watch_.events_lost();
     forget_inventory_text();
     judged_.inventory = nullptr;

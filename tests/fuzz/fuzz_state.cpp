@@ -4,7 +4,6 @@
 // domain, where a bad one does the domain no harm. Seeds: tests/data/states.
 #include "ap/error.h"
 #include "domain/domain_xml.h"
-#include "domain/printable.h"
 #include "domain/state.h"
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include <string_view>
 
 #include "require.h"
+#include "text/utf8.h"
 
 namespace {
 

@@ -129,6 +129,12 @@ go 2 "$check" -c "qemu+unix:///system?socket=$directory/nobody" -s lpar-a.json -
 printf 'line\nfeed\033[31m' >name.txt
 go 2 "$check" -s lpar-a.json -d lpar-b.json "./$(<name.txt)"; complains "line?feed?[31m"
 
+# Nor does a name reach the terminal that reads as another one (U+202E turns the direction, U+200B is not to be seen).
+sed $'s/<name>guest1</<name>g\xe2\x80\xae1tseu\xe2\x80\x8bg</' guest1.xml >turned.xml
+go 1 "$check" -s lpar-a.json -d lpar-b.json turned.xml; quiet; prints "INCOMPATIBLE: g?1tseu?g cannot move"
+go 0 "$control" plan -s lpar-a.json -d lpar-b.json turned.xml; quiet; prints "before g?1tseu?g can come"
+go 2 "$check" -s lpar-a.json -d lpar-b.json $'g\xe2\x80\xae.xml'; complains "g?.xml"
+
 # --- XML on standard input
 go 1 "$check" -s lpar-a.json -d lpar-b.json - <guest1.xml; quiet
 cmp -s out incompatible.txt || fail "XML on standard input: another report"

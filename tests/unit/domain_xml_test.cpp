@@ -2,7 +2,6 @@
 #include "domain/domain_xml.h"
 
 #include "ap/error.h"
-#include "domain/printable.h"
 
 #include <algorithm>
 #include <array>
@@ -713,18 +712,6 @@ TEST(DomainXml, is_read_by_several_threads_at_once) {
     for (auto& thread : threads)
         thread.join();
     EXPECT_THAT(same, testing::Each(true));
-}
-
-TEST(Printable, is_what_a_terminal_takes_for_characters) {
-    EXPECT_EQ(printable("Namespace prefix x\n"), "Namespace prefix x");
-    EXPECT_EQ(printable(" \r\n\t "), "");
-    EXPECT_EQ(printable(""), "");
-    EXPECT_EQ(printable("a\x1b[31m\nb\x7f"), "a?[31m?b?");
-    EXPECT_EQ(printable("\u009b1m \u202e"), "??1m ???");
-    EXPECT_EQ(printable(std::string_view{"a\0b", 3}), "a?b");
-    EXPECT_EQ(printable("0123456789", 10), "0123456789");
-    EXPECT_EQ(printable("0123456789a", 10), "0123456...");
-    EXPECT_EQ(printable("0123456789a", 2), "..");
 }
 
 }  // namespace

@@ -215,25 +215,6 @@ INSTANTIATE_TEST_SUITE_P(All, GoldenReport, testing::ValuesIn(goldens()), [](con
 
 // What comes from outside.
 
-TEST(TerminalSafe, replaces_what_a_terminal_would_act_on) {
-    EXPECT_EQ(terminal_safe("plain"), "plain");
-    EXPECT_EQ(terminal_safe("a\x1b[31mred\x07"), "a?[31mred?");
-    EXPECT_EQ(terminal_safe("line\nbreak\r\t\x7f"), "line?break???");
-    // U+009B, the eight-bit control sequence introducer.
-    EXPECT_EQ(terminal_safe("x\xc2\x9b"
-                            "31m"),
-              "x?31m");
-    EXPECT_EQ(terminal_safe("Größe 漢 …"), "Größe 漢 …");
-}
-
-TEST(TerminalSafe, replaces_what_is_not_utf8) {
-    EXPECT_EQ(terminal_safe("\xff\xfe"), "??");
-    EXPECT_EQ(terminal_safe("\xc0\xaf"), "??");            // overlong
-    EXPECT_EQ(terminal_safe("\xed\xa0\x80"), "???");       // surrogate
-    EXPECT_EQ(terminal_safe("\xf4\x90\x80\x80"), "????");  // beyond Unicode
-    EXPECT_EQ(terminal_safe("ok\xe2\x80"), "ok??");        // cut off
-}
-
 TEST(TextReport, shows_no_escape_sequence_of_a_guests_name) {
     auto guest = guest1();
     guest.name = "evil\x1b]0;title\x07\n\xff";

@@ -1,25 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "domain/printable.h"
-
-#include <algorithm>
+#include "text/utf8.h"
 
 namespace vfioap {
-
-std::string printable(std::string_view text, std::size_t max_bytes) {
-    static constexpr std::string_view blanks = " \t\r\n";
-    static constexpr std::string_view ellipsis = "...";
-    const auto first = text.find_first_not_of(blanks);
-    if (first == std::string_view::npos) return {};
-    text = text.substr(first, text.find_last_not_of(blanks) - first + 1);
-
-    const bool cut = text.size() > max_bytes;
-    if (cut) text = text.substr(0, max_bytes - std::min(max_bytes, ellipsis.size()));
-    std::string line{text};
-    for (char& c : line)
-        if (c < ' ' || c > '~') c = '?';
-    if (cut) line += ellipsis.substr(0, max_bytes);
-    return line;
-}
 
 std::size_t utf8_length(std::string_view text) {
     const auto byte = [text](std::size_t i) {
@@ -38,6 +20,16 @@ std::size_t utf8_length(std::string_view text) {
         return valid && continues(1) && continues(2) && continues(3) ? 4 : 0;
     }
     return 0;
+}
+
+char32_t utf8_code_point(std::string_view character) {
+    const auto lead = static_cast<unsigned char>(character.front());
+    if (character.size() == 1) return lead;
+    // The lead of n bytes has n ones, a zero, and then the first bits of the number.
+    char32_t code = lead & (0x7fU >> character.size());
+    for (const char c : character.substr(1))
+        code = code << 6U | (static_cast<unsigned char>(c) & 0x3fU);
+    return code;
 }
 
 bool has_control(std::string_view text) {
