@@ -22,6 +22,7 @@
 #include <sys/utsname.h>
 
 #include "hosts/remote_host.h"
+#include "text/columns.h"
 #include "text/safe.h"
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -103,13 +104,13 @@ std::string status_text(const Status& status) {
     std::vector<std::size_t> widths(table.front().size());
     for (const auto& line : table) {
         for (std::size_t i = 0; i < line.size(); ++i)
-            widths[i] = std::max(widths[i], line[i].size());
+            widths[i] = std::max(widths[i], columns(line[i]));
     }
     std::string text;
     for (const auto& line : table) {
         std::string row;
         for (std::size_t i = 0; i < line.size(); ++i)
-            row += fmt::format("{:<{}}  ", line[i], widths[i]);
+            row += padded(line[i], widths[i]) + "  ";
         row.erase(row.find_last_not_of(' ') + 1);
         text += row + '\n';
     }

@@ -2,21 +2,20 @@
 #include "ap/queue_list.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 
 #include <fmt/format.h>
 
 #include "plan/render.h"
+#include "text/columns.h"
 #include "text/safe.h"
+#include "text/style.h"
 
 namespace vfioap {
 namespace {
 
 constexpr std::size_t folded_commands = 8;
 constexpr std::size_t folded_list = 60;  // characters
-
-enum class Style : std::uint8_t { bold, error, warning, good, faint };
 
 class Writer {
   public:
@@ -39,40 +38,12 @@ class Writer {
     }
 
   private:
-    [[nodiscard]] std::string styled(Style style, std::string_view words) const {
-        static constexpr std::array<std::string_view, 5> codes{"1", "1;31", "1;33", "1;32", "2"};
-        if (!options_.color) return std::string{words};
-        return fmt::format("\x1b[{}m{}\x1b[0m", codes[static_cast<std::size_t>(style)], words);
+    void paragraph(std::string_view label, std::string_view words, std::size_t left) {
+        text_ += wrap(label, words, left, options_.width);
     }
-
-    /// `words`, wrapped, each line behind `left` blanks; the first behind `label` instead, which is as wide
-    /// as `label_width`, else as `left`.
-    void paragraph(std::string_view words, std::size_t left, std::string_view label = {},
-                   std::size_t label_width = 0) {
-        std::string line = label.empty() ? std::string(left, ' ') : std::string{label};
-        std::size_t used = label_width > 0 ? label_width : left;
-        bool empty = true;
-        const auto clean = safe(words);
-        std::string_view rest = clean;
-        while (!rest.empty()) {
-            const auto blank = rest.find(' ');
-            const auto word = rest.substr(0, blank);
-            rest.remove_prefix(blank == std::string_view::npos ? rest.size() : blank + 1);
-            if (!empty && used + 1 + word.size() > options_.width) {
-                text_ += line + '\n';
-                line.assign(left, ' ');
-                used = left;
-                empty = true;
-            }
-            if (!empty) {
-                line += ' ';
-                ++used;
-            }
-            line += word;
-            used += word.size();
-            empty = false;
-        }
-        text_ += line + '\n';
+    /// Each line behind `left` blanks.
+    void paragraph(std::string_view words, std::size_t left) {
+        paragraph(std::string(left, ' '), words, left);
     }
 
     void headline() {
@@ -80,7 +51,7 @@ class Writer {
         const auto& guest = report.guest.name;
         const auto& host = report.destination.name;
         const auto head = [&](Style style, std::string_view word, const std::string& words) {
-            paragraph(words, 2, styled(style, word) + ' ', word.size() + 1);
+            paragraph(styled(style, word, options_.color) + ' ', words, 2);
         };
         switch (plan_.state) {
             case Plan::State::nothing_to_do:
@@ -122,9 +93,9 @@ class Writer {
     void write_commands(const std::vector<std::string>& commands, std::string_view label) {
         const bool fold = !options_.all_queues && commands.size() > folded_commands;
         const auto shown = fold ? folded_commands : commands.size();
-        if (!label.empty()) text_ += "     " + styled(Style::faint, label) + '\n';
+        if (!label.empty()) text_ += "     " + styled(Style::faint, label, options_.color) + '\n';
         for (std::size_t i = 0; i < shown; ++i)
-            text_ += "       " + styled(Style::bold, safe(commands[i])) + '\n';
+            text_ += "       " + styled(Style::bold, safe(commands[i]), options_.color) + '\n';
         if (shown < commands.size())
             text_ += fmt::format("       … and {} more (--all-queues, --script)\n", commands.size() - shown);
     }
@@ -134,7 +105,7 @@ class Writer {
         auto what = step.what;
         what[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(what[0])));
         if (step.host == Side::source) what += fmt::format(" (at {})", plan_.report.source.name);
-        paragraph(what, 5, fmt::format("{:>3}. ", number));
+        paragraph(fmt::format("{:>3}. ", number), what, 5);
         paragraph(fmt::format("{}: {}", rule(step.rule).name, step.why), 5);
         if (!step.also_taken.empty()) {
             paragraph(fmt::format("This takes from the host's own drivers, too: {}", list(step.also_taken)),
@@ -146,14 +117,14 @@ class Writer {
 
     void write_obstacle(const PlanObstacle& obstacle) {
         text_ += '\n';
-        text_ += "  " + styled(Style::bold, rule(obstacle.rule).name);
+        text_ += "  " + styled(Style::bold, rule(obstacle.rule).name, options_.color);
         if (!obstacle.queues.empty()) text_ += "  " + list(obstacle.queues);
         for (const auto domain : obstacle.control_domains)
             text_ += ' ' + domain_text(domain);
         text_ += '\n';
         paragraph(obstacle.message, 5);
         for (const auto& todo : obstacle.todo)
-            paragraph(todo, 7, "     - ");
+            paragraph("     - ", todo, 7);
     }
 
     const Plan& plan_;

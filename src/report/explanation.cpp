@@ -8,7 +8,9 @@
 
 #include <fmt/format.h>
 
+#include "text/columns.h"
 #include "text/safe.h"
+#include "text/style.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {
@@ -38,45 +40,14 @@ class ExplanationWriter {
     }
 
   private:
-    [[nodiscard]] std::string styled(std::string_view code, std::string_view words) const {
-        return options_.color ? fmt::format("\x1b[{}m{}\x1b[0m", code, words) : std::string{words};
-    }
-
-    void paragraph(std::string_view label, std::size_t label_columns, std::string_view words,
-                   std::size_t left) {
-        std::string line{label};
-        auto used = label_columns;
-        bool empty = true;
-        const auto clean = safe(words);
-        std::string_view rest{clean};
-        while (!rest.empty()) {
-            const auto blank = rest.find(' ');
-            const auto word = rest.substr(0, blank);
-            rest.remove_prefix(blank == std::string_view::npos ? rest.size() : blank + 1);
-            if (!empty && used + 1 + word.size() > options_.width) {
-                text_ += line + '\n';
-                line.assign(left, ' ');
-                used = left;
-                empty = true;
-            }
-            if (!empty) {
-                line += ' ';
-                ++used;
-            }
-            line += word;
-            used += word.size();
-            empty = false;
-        }
-        text_ += line + '\n';
-    }
-    void paragraph(std::string_view label, std::string_view words) {
-        paragraph(label, label.size(), words, label_width);
+    void paragraph(std::string_view label, std::string_view words, std::size_t left = label_width) {
+        text_ += wrap(label, words, left, options_.width);
     }
 
     void show(const Migration& migration) {
         static constexpr std::array<std::string_view, 4> heads{
             "FAILED:", "REFUSED:", "COMPLETED:", "UNKNOWN:"};
-        static constexpr std::array<std::string_view, 4> styles{"1;31", "1;31", "1;32", "1;33"};
+        static constexpr std::array<Style, 4> styles{Style::error, Style::error, Style::good, Style::warning};
         static constexpr std::array<std::string_view, 4> verbs{
             "did not arrive", "was not let go", "arrived", "began to move; how it ended is not in the logs"};
         const auto outcome = static_cast<std::size_t>(migration.outcome);
@@ -84,7 +55,7 @@ class ExplanationWriter {
         words += fmt::format(" {}", verbs[outcome]);
         if (!migration.source_host.empty()) words += " from " + migration.source_host;
         if (!migration.destination_host.empty()) words += " at " + migration.destination_host;
-        paragraph(styled(styles[outcome], heads[outcome]) + ' ', heads[outcome].size() + 1, words, 2);
+        paragraph(styled(styles[outcome], heads[outcome], options_.color) + ' ', words, 2);
         if (migration.mdev) text_ += fmt::format("  mdev {}\n", migration.mdev->to_string());
         evidence("  seen     ", migration.evidence);
         const Cause* previous = nullptr;
@@ -97,19 +68,19 @@ class ExplanationWriter {
         }
         if (migration.causes.empty()) text_ += "\n  no cause is known from these logs\n";
         if (migration.missing.empty()) return;
-        text_ += '\n' + styled("1", "What would make it certain") + '\n';
+        text_ += '\n' + styled(Style::bold, "What would make it certain", options_.color) + '\n';
         for (const auto& missing : migration.missing)
-            paragraph("  - ", 4, missing, 4);
+            paragraph("  - ", missing, 4);
     }
 
     void show(const Cause& cause, bool again, const Migration& migration) {
         const auto word = to_text(cause.confidence);
-        const std::string_view style = cause.confidence == Certainty::certain  ? "1;31"
-                                       : cause.confidence == Certainty::likely ? "1;33"
-                                                                               : "1;36";
-        text_ += '\n' + styled(style, word);
+        const auto style = cause.confidence == Certainty::certain  ? Style::error
+                           : cause.confidence == Certainty::likely ? Style::warning
+                                                                   : Style::info;
+        text_ += '\n' + styled(style, word, options_.color);
         text_.append(label_width - word.size(), ' ');
-        text_ += styled("1", rule(cause.rule).name) + '\n';
+        text_ += styled(Style::bold, rule(cause.rule).name, options_.color) + '\n';
         paragraph("  what     ", cause.message);
         if (!again && !cause.queues.empty()) list("  queues   ", cause.queues);
         if (!cause.control_domains.empty()) {
@@ -128,7 +99,8 @@ class ExplanationWriter {
             const bool folded = !options_.all_queues && remedy.commands.size() > folded_commands + 1;
             const auto shown = folded ? folded_commands : remedy.commands.size();
             for (std::size_t i = 0; i < shown; ++i)
-                text_ += fmt::format("             {}\n", styled("1", safe(remedy.commands[i])));
+                text_ += fmt::format("             {}\n",
+                                     styled(Style::bold, safe(remedy.commands[i]), options_.color));
             if (folded) text_ += fmt::format("             … +{} more\n", remedy.commands.size() - shown);
         }
     }

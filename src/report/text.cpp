@@ -4,26 +4,18 @@
 #include "report/folding.h"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
+#include "text/columns.h"
 #include "text/safe.h"
+#include "text/style.h"
 
 namespace vfioap {
 namespace {
 
 constexpr std::size_t folded_kernel_lines = 4;
 constexpr std::string_view indent = "  ";
-
-enum class Style : std::uint8_t { bold, error, warning, info, good, faint };
-
-std::size_t columns(std::string_view text) {
-    return static_cast<std::size_t>(std::count_if(
-        text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
-}
 
 class ReportWriter {
   public:
@@ -68,38 +60,8 @@ class ReportWriter {
     }
 
   private:
-    [[nodiscard]] std::string styled(Style style, std::string_view words) const {
-        static constexpr std::array<std::string_view, 6> codes{"1", "1;31", "1;33", "1;36", "1;32", "2"};
-        if (!options_.color) return std::string{words};
-        return fmt::format("\x1b[{}m{}\x1b[0m", codes[static_cast<std::size_t>(style)], words);
-    }
-
-    /// `label` and then `words`, wrapped, the following lines below the first word.
     void paragraph(std::string_view label, std::string_view words, std::size_t left) {
-        const std::string clean = safe(words);
-        std::string line{label};
-        std::size_t used = columns(label);
-        bool empty = true;
-        std::string_view rest = clean;
-        while (!rest.empty()) {
-            const auto blank = rest.find(' ');
-            const auto word = rest.substr(0, blank);
-            rest.remove_prefix(blank == std::string_view::npos ? rest.size() : blank + 1);
-            if (!empty && used + 1 + columns(word) > options_.width) {
-                text_ += line + '\n';
-                line.assign(left, ' ');
-                used = left;
-                empty = true;
-            }
-            if (!empty) {
-                line += ' ';
-                ++used;
-            }
-            line += word;
-            used += columns(word);
-            empty = false;
-        }
-        text_ += line + '\n';
+        text_ += wrap(label, words, left, options_.width);
     }
 
     void headline() {
@@ -108,22 +70,24 @@ class ReportWriter {
         const auto destination = host(Side::destination);
         if (report_.mode == Mode::live_update) {
             const bool can = report_.verdict == Verdict::compatible;
-            paragraph(styled(can ? Style::good : Style::error, can ? "COMPATIBLE:" : "INCOMPATIBLE:") + ' ',
+            paragraph(styled(can ? Style::good : Style::error,
+                             can ? "COMPATIBLE:" : "INCOMPATIBLE:", options_.color) +
+                          ' ',
                       fmt::format("{} {} be handed to a new QEMU at {}", guest, can ? "can" : "cannot",
                                   report_.source.name),
                       2);
         } else
             switch (report_.verdict) {
                 case Verdict::compatible:
-                    paragraph(styled(Style::good, "COMPATIBLE:") + ' ',
+                    paragraph(styled(Style::good, "COMPATIBLE:", options_.color) + ' ',
                               fmt::format("{} can move from {} to {}", guest, source, destination), 2);
                     break;
                 case Verdict::incompatible:
-                    paragraph(styled(Style::error, "INCOMPATIBLE:") + ' ',
+                    paragraph(styled(Style::error, "INCOMPATIBLE:", options_.color) + ' ',
                               fmt::format("{} cannot move from {} to {}", guest, source, destination), 2);
                     break;
                 case Verdict::undetermined:
-                    paragraph(styled(Style::warning, "UNDETERMINED:") + ' ',
+                    paragraph(styled(Style::warning, "UNDETERMINED:", options_.color) + ' ',
                               fmt::format("whether {} can move from {} to {} is not known", guest, source,
                                           destination),
                               2);
@@ -185,9 +149,9 @@ class ReportWriter {
                            : finding.severity == Severity::warning ? Style::warning
                                                                    : Style::info;
         const auto label = to_text(finding.severity);
-        text_ += styled(style, label);
+        text_ += styled(style, label, options_.color);
         text_.append(label_width - label.size(), ' ');
-        text_ += styled(Style::bold, rule(finding.rule).name) + '\n';
+        text_ += styled(Style::bold, rule(finding.rule).name, options_.color) + '\n';
         details(finding);
     }
 
@@ -236,7 +200,7 @@ class ReportWriter {
         const bool folded = !options_.all_queues && lines.size() > most + 1;
         const std::size_t shown = folded ? most : lines.size();
         for (std::size_t i = 0; i < shown; ++i)
-            text_ += fmt::format("{}{}\n", margin, styled(Style::bold, safe(lines[i])));
+            text_ += fmt::format("{}{}\n", margin, styled(Style::bold, safe(lines[i]), options_.color));
         if (folded)
             text_ += fmt::format("{}… +{} more{}\n", margin, lines.size() - shown,
                                  brief_ ? "" : ": --all-queues shows them");
@@ -246,7 +210,7 @@ class ReportWriter {
         const auto& predicted = report_.prediction;
         if (!predicted.virsh && !predicted.error) return;
         text_ += '\n';
-        text_ += styled(Style::bold, "Migrated all the same, it would end with") + '\n';
+        text_ += styled(Style::bold, "Migrated all the same, it would end with", options_.color) + '\n';
         if (predicted.virsh) text_ += fmt::format("  {}\n", safe(*predicted.virsh));
         if (predicted.error) {
             const auto lines = predicted_kernel_log(report_);

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Text for terminals: what is let through; and that whatever prints text for people keeps to it.
+// Text for terminals: what is let through, how wide it is and where it breaks; and that whatever prints text
+// for people keeps to it.
 #include "report/text.h"
 
 #include "cli/plan_service.h"
 #include "compat/check.h"
 #include "report/explanation.h"
 
+#include <algorithm>
 #include <array>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,8 +22,11 @@
 #include "plan/render.h"
 #include "support/example_hosts.h"
 #include "support/host_builder.h"
+#include "support/kernel_model.h"
 #include "support/move.h"
+#include "text/columns.h"
 #include "text/safe.h"
+#include "text/style.h"
 #include "text/utf8.h"
 #include <nlohmann/json.hpp>
 
@@ -112,9 +118,136 @@ TEST(Utf8, characters_are_those_of_unicode) {
     for (char32_t code = 0; code < 0x110000; ++code) {
         if (code >= 0xd800 && code < 0xe000) continue;
         const auto text = utf8_of(code);
-        ASSERT_EQ(utf8_length(text), text.size()) << fmt::format("U+{:04X}", std::uint32_t{code});
-        ASSERT_EQ(utf8_code_point(text), code) << fmt::format("U+{:04X}", std::uint32_t{code});
+        // What is replaced is as wide as what stands for it.
+        if (utf8_length(text) != text.size() || utf8_code_point(text) != code ||
+            columns(text) != columns(safe(text)))
+            FAIL() << fmt::format("U+{:04X}", std::uint32_t{code});
     }
+}
+
+struct ColumnsRow {
+    std::string_view text;
+    std::size_t expected;
+};
+
+TEST(Columns, are_those_that_a_terminal_takes) {
+    const std::vector<ColumnsRow> rows{
+        {"", 0},
+        {"guest1", 6},
+        {"Größe → …", 9},
+        {"漢字", 4},
+        {"한글", 4},
+        {"\u1112\u1161\u11ab", 2},  // the same syllable as 한, by its letters
+        {"ﾊﾝ", 2},                  // halfwidth
+        {"ＡＢ", 4},                // fullwidth
+        {"👍", 2},
+        {"e\u0301a", 2},
+        {"\u0e01\u0e34", 1},  // Thai, with a vowel above
+        {"\U00020000", 2},
+        {"\u202e\x07", 2},  // shown as ??
+        {"\xff\xe2\x80", 3},
+        {"\x1b[1;31mINCOMPATIBLE:\x1b[0m ", 14},
+        {"\x1b[1;31\x1b[0", 9},  // no colours: shown as ?[1;31?[0
+    };
+    for (const auto& row : rows)
+        EXPECT_EQ(columns(row.text), row.expected) << testing::PrintToString(row.text);
+}
+
+TEST(Columns, are_padded_with_blanks) {
+    EXPECT_EQ(padded("ab", 4), "ab  ");
+    EXPECT_EQ(padded("漢", 4), "漢  ");
+    EXPECT_EQ(padded("e\u0301", 2), "e\u0301 ");
+    EXPECT_EQ(padded("abcde", 4), "abcde");
+}
+
+struct WrapRow {
+    std::string label;
+    std::string_view words;
+    std::size_t left;
+    std::size_t width;
+    std::string_view expected;
+};
+
+TEST(Wrap, breaks_between_words_where_a_line_would_be_too_long) {
+    const std::vector<WrapRow> rows{
+        {"", "", 2, 10, "\n"},
+        {"  what  ", "", 2, 10, "  what  \n"},
+        {"", "aaaa bbbbb", 2, 10, "aaaa bbbbb\n"},
+        {"", "aaaa bbbbbb", 2, 10, "aaaa\n  bbbbbb\n"},
+        {"> ", "aaa bbbb c", 2, 10, "> aaa bbbb\n  c\n"},
+        {"> ", "aaa bbbbb c", 2, 10, "> aaa\n  bbbbb c\n"},
+        // A word that fits nowhere.
+        {"> ", "aaaaaaaaaaaa b", 2, 10, "> aaaaaaaaaaaa\n  b\n"},
+        {"> ", "b aaaaaaaaaaaa", 2, 10, "> b\n  aaaaaaaaaaaa\n"},
+        // The same words in colours break at the same places.
+        {styled(Style::error, "NO:", false) + ' ', "aaa bbb", 2, 11, "NO: aaa bbb\n"},
+        {styled(Style::error, "NO:", true) + ' ', "aaa bbb", 2, 11, "\x1b[1;31mNO:\x1b[0m aaa bbb\n"},
+        {styled(Style::error, "NO:", true) + ' ', "aaa bbb", 2, 10, "\x1b[1;31mNO:\x1b[0m aaa\n  bbb\n"},
+        // Columns, neither bytes nor characters.
+        {"", "äöü äöü äö", 0, 10, "äöü äöü äö\n"},
+        {"", "漢字 漢字 a", 0, 10, "漢字 漢字\na\n"},
+        {"", "漢字 漢字", 0, 9, "漢字 漢字\n"},
+        {"", "漢字 漢字", 0, 8, "漢字\n漢字\n"},
+        {"", "e\u0301e\u0301 ee", 0, 5, "e\u0301e\u0301 ee\n"},
+        // Words from outside neither break a line nor colour it.
+        {"", "a\nb \x1b[1m\u202ec", 0, 20, "a?b ?[1m?c\n"},
+    };
+    for (const auto& row : rows)
+        EXPECT_EQ(wrap(row.label, row.words, row.left, row.width), row.expected) << row.words;
+}
+
+// What prints text, in colours.
+
+constexpr std::array<unsigned, 3> widths{40, 80, 120};
+
+std::string without_colors(std::string_view text) {
+    std::string plain;
+    while (!text.empty()) {
+        const auto escape = text.find("\x1b[");
+        plain += text.substr(0, escape);
+        if (escape == std::string_view::npos) break;
+        text.remove_prefix(text.find('m', escape) + 1);
+    }
+    return plain;
+}
+
+/// Renders in colours and without, at each width.
+template <typename Value>
+void expect_same_in_colors(std::string (*render)(const Value&, const TextOptions&), const Value& value) {
+    for (const auto width : widths) {
+        const auto plain = render(value, {.color = false, .width = width});
+        const auto colored = render(value, {.color = true, .width = width});
+        EXPECT_EQ(without_colors(colored), plain) << "at width " << width;
+    }
+}
+
+TEST(Colors, leave_reports_and_plans_as_they_are) {
+    const auto hosts = test::example_hosts();
+    Guest guest{"guest-with-a-rather-long-name-1", {}, {test::uuid(test::example_mdev)}};
+    for (const auto& source : hosts) {
+        if (!source.mdevs.empty()) guest.mdevs = {source.mdevs.front().uuid};
+        const auto described = describe_source(guest, source);
+        for (const auto& destination : hosts) {
+            SCOPED_TRACE(source.name + " to " + destination.name);
+            expect_same_in_colors(render_text, check(guest, described, destination, {}));
+            expect_same_in_colors(render_plan_text, make_plan(guest, described, destination, {}));
+        }
+    }
+}
+
+TEST(Colors, leave_explanations_as_they_are) {
+    unsigned logs = 0;
+    for (const auto& entry :
+         std::filesystem::recursive_directory_iterator{std::string{VFIOAP_TEST_DATA} + "/logs"}) {
+        if (!entry.is_regular_file()) continue;
+        SCOPED_TRACE(entry.path().filename().string());
+        Explainer explainer;
+        explainer.read(entry.path().filename().string(), test::text_of(entry.path().string()));
+        const auto explanation = explainer.finish({});
+        expect_same_in_colors(render_explanation_text, explanation);
+        ++logs;
+    }
+    EXPECT_GE(logs, 40U);
 }
 
 // What prints text, of words that others wrote.
