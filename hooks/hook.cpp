@@ -5,6 +5,7 @@
 #include "compat/state.h"
 #include "domain/domain_xml.h"
 #include "report/text.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <array>
@@ -12,8 +13,6 @@
 
 #include <fmt/format.h>
 #include <syslog.h>
-
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

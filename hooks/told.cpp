@@ -2,6 +2,7 @@
 #include "told.h"
 
 #include "ap/error.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <array>
@@ -13,7 +14,6 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#include "text/safe.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

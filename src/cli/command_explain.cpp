@@ -5,6 +5,9 @@
 #include "cli/guest_argument.h"
 #include "cli/host_location.h"
 #include "cli/program.h"
+#include "explain/explain.h"
+#include "file/descriptor.h"
+#include "file/process.h"
 #include "report/explanation.h"
 
 #include <algorithm>
@@ -18,9 +21,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "explain/explain.h"
-#include "file/descriptor.h"
-#include "file/process.h"
 #include <CLI/CLI.hpp>
 
 namespace vfioap {

@@ -7,7 +7,14 @@
 #include "cli/plan_service.h"
 #include "cli/service_client.h"
 #include "compat/state.h"
+#include "hosts/remote_host.h"
+#include "move/drift_watch.h"
+#include "move/libvirt_host.h"
+#include "move/mover.h"
+#include "move/outcome_table.h"
+#include "plan/render.h"
 #include "report/text.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <array>
@@ -24,13 +31,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "hosts/remote_host.h"
-#include "move/drift_watch.h"
-#include "move/libvirt_host.h"
-#include "move/mover.h"
-#include "move/outcome_table.h"
-#include "plan/render.h"
-#include "text/safe.h"
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 

@@ -6,10 +6,10 @@
 #include "cli/host_location.h"
 #include "cli/plan_service.h"
 #include "cli/program.h"
+#include "plan/render.h"
 
 #include <memory>
 
-#include "plan/render.h"
 #include <CLI/CLI.hpp>
 
 namespace vfioap {

@@ -8,6 +8,9 @@
 #include "cli/service_client.h"
 #include "domain/domain_xml.h"
 #include "host/guest_matrix.h"
+#include "hosts/remote_host.h"
+#include "text/columns.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -21,9 +24,6 @@
 #include <fmt/format.h>
 #include <sys/utsname.h>
 
-#include "hosts/remote_host.h"
-#include "text/columns.h"
-#include "text/safe.h"
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 

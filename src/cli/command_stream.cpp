@@ -7,6 +7,9 @@
 #include "compat/check.h"
 #include "host/ap_config.h"
 #include "report/stream.h"
+#include "stream/device.h"
+#include "stream/reader.h"
+#include "stream/verify.h"
 
 #include <algorithm>
 #include <array>
@@ -19,9 +22,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "stream/device.h"
-#include "stream/reader.h"
-#include "stream/verify.h"
 #include <CLI/CLI.hpp>
 
 namespace vfioap {

@@ -6,14 +6,13 @@
 #include "compat/live_update.h"
 #include "host/capabilities.h"
 #include "host/snapshot.h"
+#include "hosts/remote_host.h"
 
 #include <cerrno>
 #include <cstdlib>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
-
-#include "hosts/remote_host.h"
 
 namespace vfioap {
 

@@ -4,14 +4,13 @@
 #include "ap/error.h"
 #include "ap/uuid.h"
 #include "cli/libvirt_library.h"
+#include "text/safe.h"
 
 #include <cstdlib>
 #include <memory>
 #include <string_view>
 
 #include <fmt/format.h>
-
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -2,11 +2,10 @@
 #include "cli/libvirt_library.h"
 
 #include "ap/error.h"
+#include "text/safe.h"
 
 #include <dlfcn.h>
 #include <fmt/format.h>
-
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -4,6 +4,8 @@
 #include "ap/error.h"
 #include "cli/program.h"
 #include "host/snapshot.h"
+#include "plan/apply.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -13,8 +15,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "plan/apply.h"
-#include "text/safe.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

@@ -5,12 +5,11 @@
 #include "cli/host_location.h"
 #include "cli/service_client.h"
 #include "compat/check.h"
+#include "plan/plan.h"
 
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "plan/plan.h"
 
 namespace vfioap {
 

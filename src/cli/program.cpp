@@ -4,6 +4,7 @@
 #include "ap/error.h"
 #include "report/json.h"
 #include "report/text.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -17,7 +18,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "text/safe.h"
 #include <CLI/CLI.hpp>
 
 namespace vfioap {

@@ -2,6 +2,8 @@
 #include "cli/service_client.h"
 
 #include "host/snapshot.h"
+#include "hosts/remote_host.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -10,8 +12,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 
-#include "hosts/remote_host.h"
-#include "text/safe.h"
 #include <systemd/sd-bus.h>
 
 namespace vfioap {

@@ -2,6 +2,9 @@
 #include "config/settings.h"
 
 #include "ap/error.h"
+#include "file/replace_file.h"
+#include "text/safe.h"
+#include "text/utf8.h"
 
 #include <algorithm>
 #include <array>
@@ -12,11 +15,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
-#include "file/replace_file.h"
-
-#include "text/safe.h"
-#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

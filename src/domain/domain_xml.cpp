@@ -4,6 +4,8 @@
 #include "ap/error.h"
 #include "domain/state_reader.h"
 #include "domain/xml_attributes.h"
+#include "text/safe.h"
+#include "text/utf8.h"
 
 #include <algorithm>
 #include <array>
@@ -19,9 +21,6 @@
 #include <fmt/format.h>
 #include <libxml/parser.h>
 #include <unistd.h>
-
-#include "text/safe.h"
-#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

@@ -3,6 +3,8 @@
 #include "domain/state.h"
 
 #include "ap/queue_list.h"
+#include "text/safe.h"
+#include "text/utf8.h"
 
 #include <algorithm>
 #include <map>
@@ -12,9 +14,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
-#include "text/safe.h"
-#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

@@ -2,6 +2,8 @@
 #include "domain/state_reader.h"
 
 #include "ap/queue_list.h"
+#include "text/safe.h"
+#include "text/utf8.h"
 
 #include <algorithm>
 #include <array>
@@ -9,9 +11,6 @@
 #include <utility>
 
 #include <fmt/format.h>
-
-#include "text/safe.h"
-#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

@@ -2,6 +2,10 @@
 // What the lines of one attempt to migrate have told so far.
 #pragma once
 
+#include "explain/explain.h"
+#include "explain/log_line.h"
+#include "explain/pattern.h"
+
 #include <bitset>
 #include <map>
 #include <memory>
@@ -9,10 +13,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "explain/explain.h"
-#include "explain/log_line.h"
-#include "explain/pattern.h"
 
 namespace vfioap {
 

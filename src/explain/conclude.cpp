@@ -2,6 +2,7 @@
 // From what the lines of an attempt told to its causes.
 #include "ap/error.h"
 #include "compat/findings.h"
+#include "explain/attempt.h"
 
 #include <algorithm>
 #include <array>
@@ -9,8 +10,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
-#include "explain/attempt.h"
 
 namespace vfioap {
 namespace {

@@ -2,6 +2,9 @@
 #include "explain/explain.h"
 
 #include "ap/hwinfo.h"
+#include "explain/attempt.h"
+#include "explain/hook_report.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <array>
@@ -10,10 +13,6 @@
 #include <cstring>
 
 #include <fmt/format.h>
-
-#include "explain/attempt.h"
-#include "explain/hook_report.h"
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "compat/report.h"
+#include "explain/log_scanner.h"
 
 #include <cstdint>
 #include <functional>
@@ -11,8 +12,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "explain/log_scanner.h"
 
 namespace vfioap {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "explain/hook_report.h"
 
+#include "text/safe.h"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <utility>
-
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -2,6 +2,8 @@
 // Other programs, run without a shell.
 #pragma once
 
+#include "file/descriptor.h"
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -11,8 +13,6 @@
 #include <vector>
 
 #include <sys/types.h>
-
-#include "file/descriptor.h"
 
 namespace vfioap {
 

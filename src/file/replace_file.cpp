@@ -2,6 +2,7 @@
 #include "file/replace_file.h"
 
 #include "ap/error.h"
+#include "file/descriptor.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -12,8 +13,6 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "host/ap_config.h"
 
+#include "file/descriptor.h"
 #include "host/sysfs.h"
 
 #include <array>
@@ -11,8 +12,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
-
-#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

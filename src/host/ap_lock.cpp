@@ -2,6 +2,7 @@
 #include "host/ap_lock.h"
 
 #include "ap/error.h"
+#include "file/descriptor.h"
 
 #include <array>
 #include <cerrno>
@@ -16,8 +17,6 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

@@ -2,6 +2,8 @@
 #include "host/capabilities.h"
 
 #include "ap/error.h"
+#include "file/descriptor.h"
+#include "file/process.h"
 
 #include <algorithm>
 #include <array>
@@ -15,9 +17,6 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "file/descriptor.h"
-#include "file/process.h"
 
 namespace vfioap {
 namespace {

@@ -3,6 +3,7 @@
 
 #include "ap/error.h"
 #include "ap/queue_list.h"
+#include "file/replace_file.h"
 
 #include <algorithm>
 #include <bitset>
@@ -16,7 +17,6 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include "file/replace_file.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

@@ -4,6 +4,7 @@
 #include "host/materialize.h"
 
 #include "ap/error.h"
+#include "file/directory.h"
 #include "host/snapshot.h"
 #include "host/sysfs.h"
 
@@ -22,8 +23,6 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "file/directory.h"
 
 namespace vfioap {
 namespace {

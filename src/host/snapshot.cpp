@@ -3,6 +3,7 @@
 #include "host/snapshot.h"
 
 #include "ap/error.h"
+#include "file/descriptor.h"
 #include "host/snapshot_limits.h"
 
 #include <algorithm>
@@ -21,7 +22,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "file/descriptor.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

@@ -2,8 +2,8 @@
 #include "host/sysfs.h"
 
 #include "ap/error.h"
+#include "file/descriptor.h"
 #include "host/attributes.h"
-#include "host/descriptor.h"
 #include "host/snapshot.h"
 
 #include <algorithm>

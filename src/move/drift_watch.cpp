@@ -6,14 +6,13 @@
 #include "cli/service_client.h"
 #include "compat/state.h"
 #include "host/sysfs.h"
+#include "service/host_glance.h"
+#include "text/safe.h"
 
 #include <exception>
 #include <utility>
 
 #include <fmt/format.h>
-
-#include "service/host_glance.h"
-#include "text/safe.h"
 
 namespace vfioap {
 

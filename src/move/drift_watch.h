@@ -6,6 +6,8 @@
 #include "cli/host_location.h"
 #include "compat/check.h"
 #include "domain/state.h"
+#include "move/drift.h"
+#include "service/event.h"
 
 #include <chrono>
 #include <condition_variable>
@@ -15,9 +17,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#include "move/drift.h"
-#include "service/event.h"
 
 namespace vfioap {
 

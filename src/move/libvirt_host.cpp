@@ -4,6 +4,8 @@
 #include "ap/error.h"
 #include "domain/domain_xml.h"
 #include "domain/state.h"
+#include "hosts/remote_host.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <chrono>
@@ -15,9 +17,6 @@
 #include <vector>
 
 #include <fmt/format.h>
-
-#include "hosts/remote_host.h"
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -4,11 +4,10 @@
 
 #include "ap/uuid.h"
 #include "cli/libvirt_library.h"
+#include "move/guest_host.h"
 
 #include <memory>
 #include <string>
-
-#include "move/guest_host.h"
 
 namespace vfioap {
 

@@ -2,6 +2,8 @@
 #include "move/move_journal.h"
 
 #include "ap/error.h"
+#include "file/directory.h"
+#include "file/replace_file.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -13,8 +15,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "file/directory.h"
-#include "file/replace_file.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

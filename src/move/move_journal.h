@@ -4,12 +4,11 @@
 #pragma once
 
 #include "ap/uuid.h"
+#include "file/descriptor.h"
 
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "file/descriptor.h"
 
 namespace vfioap {
 

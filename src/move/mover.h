@@ -6,15 +6,15 @@
 // it that it is whole there. So nothing depends on what the mover believes to have done.
 #pragma once
 
+#include "move/drift.h"
+#include "move/guest_host.h"
+#include "move/move_journal.h"
+
 #include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "move/drift.h"
-#include "move/guest_host.h"
-#include "move/move_journal.h"
 
 namespace vfioap {
 

@@ -2,10 +2,10 @@
 // How the moves of several guests have ended, for a person.
 #pragma once
 
+#include "move/mover.h"
+
 #include <string>
 #include <vector>
-
-#include "move/mover.h"
 
 namespace vfioap {
 

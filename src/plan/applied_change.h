@@ -4,6 +4,7 @@
 #pragma once
 
 #include "host/inventory.h"
+#include "plan/plan.h"
 
 #include <chrono>
 #include <cstdint>
@@ -11,8 +12,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "plan/plan.h"
 
 namespace vfioap {
 

@@ -2,6 +2,8 @@
 #include "plan/applied_record.h"
 
 #include "ap/error.h"
+#include "file/directory.h"
+#include "file/replace_file.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -12,8 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "file/directory.h"
-#include "file/replace_file.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

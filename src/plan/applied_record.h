@@ -4,13 +4,12 @@
 #pragma once
 
 #include "ap/uuid.h"
+#include "plan/applied_change.h"
 
 #include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "plan/applied_change.h"
 
 namespace vfioap {
 

@@ -2,6 +2,8 @@
 #include "plan/apply.h"
 
 #include "ap/error.h"
+#include "file/directory.h"
+#include "file/replace_file.h"
 #include "host/ap_lock.h"
 
 #include <algorithm>
@@ -15,8 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "file/directory.h"
-#include "file/replace_file.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

@@ -8,6 +8,9 @@
 
 #include "compat/check.h"
 #include "compat/rules.h"
+#include "plan/applied_change.h"
+#include "plan/applied_record.h"
+#include "plan/plan.h"
 
 #include <chrono>
 #include <functional>
@@ -15,10 +18,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "plan/applied_change.h"
-#include "plan/applied_record.h"
-#include "plan/plan.h"
 
 namespace vfioap {
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "plan/render.h"
+
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

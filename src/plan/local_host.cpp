@@ -2,6 +2,9 @@
 #include "plan/local_host.h"
 
 #include "ap/error.h"
+#include "file/descriptor.h"
+#include "file/process.h"
+#include "file/replace_file.h"
 #include "host/attributes.h"
 
 #include <cerrno>
@@ -10,10 +13,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
-
-#include "file/descriptor.h"
-#include "file/process.h"
-#include "file/replace_file.h"
 
 namespace vfioap {
 namespace {

@@ -4,11 +4,10 @@
 
 #include "host/known_keys.h"
 #include "host/sysfs.h"
+#include "plan/applied_change.h"
 
 #include <string>
 #include <string_view>
-
-#include "plan/applied_change.h"
 
 namespace vfioap {
 

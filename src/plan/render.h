@@ -2,12 +2,11 @@
 // A plan as text for people, as a shell script and as JSON.
 #pragma once
 
+#include "plan/plan.h"
 #include "report/text.h"
 
 #include <string>
 #include <string_view>
-
-#include "plan/plan.h"
 
 namespace vfioap {
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "ap/queue_list.h"
+#include "plan/render.h"
+#include "text/safe.h"
 
 #include <array>
 #include <functional>
 #include <set>
 
 #include <fmt/format.h>
-
-#include "plan/render.h"
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "ap/queue_list.h"
+#include "plan/render.h"
+#include "text/columns.h"
+#include "text/safe.h"
+#include "text/style.h"
 
 #include <algorithm>
 #include <cctype>
 
 #include <fmt/format.h>
-
-#include "plan/render.h"
-#include "text/columns.h"
-#include "text/safe.h"
-#include "text/style.h"
 
 namespace vfioap {
 namespace {

@@ -2,15 +2,15 @@
 #include "report/explanation.h"
 
 #include "report/folding.h"
+#include "text/columns.h"
+#include "text/safe.h"
+#include "text/style.h"
 
 #include <algorithm>
 #include <array>
 
 #include <fmt/format.h>
 
-#include "text/columns.h"
-#include "text/safe.h"
-#include "text/style.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {

@@ -3,12 +3,11 @@
 // xml/vfioap-explanation.schema.json.
 #pragma once
 
+#include "explain/explain.h"
 #include "report/text.h"
 
 #include <string>
 #include <string_view>
-
-#include "explain/explain.h"
 
 namespace vfioap {
 

@@ -2,10 +2,10 @@
 // What is in a migration stream, for people and for programs.
 #pragma once
 
+#include "stream/reader.h"
+
 #include <string>
 #include <string_view>
-
-#include "stream/reader.h"
 
 namespace vfioap {
 

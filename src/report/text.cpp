@@ -2,14 +2,13 @@
 #include "report/text.h"
 
 #include "report/folding.h"
+#include "text/columns.h"
+#include "text/safe.h"
+#include "text/style.h"
 
 #include <algorithm>
 
 #include <fmt/format.h>
-
-#include "text/columns.h"
-#include "text/safe.h"
-#include "text/style.h"
 
 namespace vfioap {
 namespace {

@@ -4,14 +4,13 @@
 #include "ap/error.h"
 #include "cli/service_client.h"
 #include "host/snapshot.h"
+#include "service/log.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include <sys/stat.h>
-
-#include "service/log.h"
 
 namespace vfioap {
 namespace {

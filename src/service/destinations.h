@@ -5,6 +5,7 @@
 
 #include "cli/host_location.h"
 #include "host/inventory.h"
+#include "service/event.h"
 
 #include <cstdint>
 #include <functional>
@@ -14,8 +15,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#include "service/event.h"
 
 namespace vfioap {
 

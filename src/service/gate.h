@@ -2,13 +2,13 @@
 // Who may call what. polkit decides, by one table; what is not in it is refused.
 #pragma once
 
+#include "service/bus.h"
+
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
-
-#include "service/bus.h"
 
 namespace vfioap {
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/host_glance.h"
 
+#include "file/descriptor.h"
 #include "host/attributes.h"
 
 #include <algorithm>
@@ -14,8 +15,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

@@ -3,6 +3,9 @@
 #pragma once
 
 #include "host/sysfs.h"
+#include "service/host_change.h"
+#include "service/host_glance.h"
+#include "service/uevents.h"
 
 #include <chrono>
 #include <cstdint>
@@ -11,10 +14,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "service/host_change.h"
-#include "service/host_glance.h"
-#include "service/uevents.h"
 
 namespace vfioap {
 

@@ -3,6 +3,9 @@
 
 #include "ap/error.h"
 #include "domain/domain_xml.h"
+#include "service/event.h"
+#include "service/metadata_text.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <array>
@@ -25,10 +28,6 @@
 #include <fmt/format.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#include "service/event.h"
-#include "service/metadata_text.h"
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

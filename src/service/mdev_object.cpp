@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/mdev_object.h"
 
+#include "service/requests.h"
+
 #include <algorithm>
 #include <utility>
-
-#include "service/requests.h"
 
 namespace vfioap {
 

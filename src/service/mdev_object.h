@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ap/uuid.h"
+#include "service/bus.h"
 
 #include <cstdint>
 #include <functional>
@@ -11,7 +12,6 @@
 #include <vector>
 
 #include "Mdev_adaptor.h"
-#include "service/bus.h"
 
 namespace vfioap {
 

@@ -2,6 +2,9 @@
 // /org/vfioap1/migration/<n>: one end of a migration, on the bus.
 #pragma once
 
+#include "service/requests.h"
+#include "stream/device.h"
+
 #include <functional>
 #include <memory>
 #include <optional>
@@ -9,8 +12,6 @@
 #include <vector>
 
 #include "Migration_adaptor.h"
-#include "service/requests.h"
-#include "stream/device.h"
 
 namespace vfioap {
 

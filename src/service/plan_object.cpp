@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/plan_object.h"
 
+#include "text/safe.h"
+
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
-
-#include "text/safe.h"
 
 namespace vfioap {
 

@@ -2,6 +2,10 @@
 // /org/vfioap1/plan/<n>: a plan that is carried out or taken back, on the bus.
 #pragma once
 
+#include "plan/apply.h"
+#include "service/event.h"
+#include "service/requests.h"
+
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -10,9 +14,6 @@
 #include <utility>
 
 #include "Plan_adaptor.h"
-#include "plan/apply.h"
-#include "service/event.h"
-#include "service/requests.h"
 
 namespace vfioap {
 

@@ -2,13 +2,12 @@
 #include "service/requests.h"
 
 #include "ap/error.h"
+#include "service/worker.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <new>
-
-#include "service/worker.h"
-#include "text/safe.h"
 
 namespace vfioap {
 namespace {

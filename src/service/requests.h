@@ -3,6 +3,10 @@
 // an error reply.
 #pragma once
 
+#include "service/bus.h"
+#include "service/gate.h"
+#include "service/jobs.h"
+
 #include <cstddef>
 #include <exception>
 #include <functional>
@@ -12,10 +16,6 @@
 #include <tuple>
 #include <utility>
 #include <vector>
-
-#include "service/bus.h"
-#include "service/gate.h"
-#include "service/jobs.h"
 
 namespace vfioap {
 

@@ -10,7 +10,10 @@
 #include "host/ap_lock.h"
 #include "host/guest_matrix.h"
 #include "host/snapshot.h"
+#include "plan/local_host.h"
 #include "report/json.h"
+#include "service/log.h"
+#include "text/safe.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -26,9 +29,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "plan/local_host.h"
-#include "service/log.h"
-#include "text/safe.h"
 #include <systemd/sd-daemon.h>
 
 namespace vfioap {
@@ -726,15 +726,6 @@ void Service::check_guest(const sdbus::IObject& object,
                     const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
                     return verdict_of(check_between(found, source, target, check_with));
                 });
-                                safe(destination.substr(0, 100)) + ": not a known destination"};
-            later(answer,
-                  [uri = options_.uri, root = options_.sysfs_root, guest, destination, known, check_with] {
-                      const auto found =
-                          vfioap::guest_of(parse_domain_xml(domain_xml_from_libvirt(uri, guest), guest));
-                      const Host source{parse_host_location("local", root)};
-                      const Host target{known ? known->open() : Host{parse_host_location(destination, root)}};
-                      return verdict_of(check_between(found, source, target, check_with));
-                  });
         });
 }
 
@@ -922,9 +913,6 @@ void Service::finish_plan(const ApplyReport& report) {
                 line);
     for (const auto& item : report.failed)
         log_message(LogLevel::error, "could not be taken back: " + item.text);
-    complain(safe(line));
-    for (const auto& item : report.failed)
-        complain(safe("could not be taken back: " + item.text));
     watch_.events_lost();
     forget_inventory_text();
     judged_.inventory = nullptr;

@@ -6,6 +6,18 @@
 #include "cli/service_client.h"
 #include "host/capabilities.h"
 #include "host/known_keys.h"
+#include "service/destinations.h"
+#include "service/event.h"
+#include "service/gate.h"
+#include "service/host_watch.h"
+#include "service/jobs.h"
+#include "service/libvirt_link.h"
+#include "service/mdev_object.h"
+#include "service/migration_object.h"
+#include "service/plan_object.h"
+#include "service/requests.h"
+#include "service/worker.h"
+#include "stream/device.h"
 
 #include <chrono>
 #include <exception>
@@ -19,18 +31,6 @@
 #include <vector>
 
 #include "Manager_adaptor.h"
-#include "service/destinations.h"
-#include "service/event.h"
-#include "service/gate.h"
-#include "service/host_watch.h"
-#include "service/jobs.h"
-#include "service/libvirt_link.h"
-#include "service/mdev_object.h"
-#include "service/migration_object.h"
-#include "service/plan_object.h"
-#include "service/requests.h"
-#include "service/worker.h"
-#include "stream/device.h"
 
 namespace vfioap {
 

@@ -3,6 +3,8 @@
 #include "ap/error.h"
 #include "cli/host_location.h"
 #include "cli/program.h"
+#include "service/log.h"
+#include "service/service.h"
 
 #include <cstdlib>
 #include <memory>
@@ -10,8 +12,6 @@
 
 #include <fmt/format.h>
 
-#include "service/log.h"
-#include "service/service.h"
 #include <CLI/CLI.hpp>
 
 namespace vfioap {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/worker.h"
 
+#include "service/event.h"
+
 #include <algorithm>
 #include <condition_variable>
 #include <list>
@@ -8,8 +10,6 @@
 #include <vector>
 
 #include <fmt/format.h>
-
-#include "service/event.h"
 
 namespace vfioap {
 

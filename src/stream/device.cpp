@@ -2,16 +2,15 @@
 #include "stream/device.h"
 
 #include "ap/error.h"
+#include "stream/reader.h"
+#include "stream/verify.h"
+#include "stream/writer.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include <fmt/format.h>
-
-#include "stream/reader.h"
-#include "stream/verify.h"
-#include "stream/writer.h"
 
 namespace vfioap {
 

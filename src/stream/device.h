@@ -6,6 +6,8 @@
 #include "ap/uuid.h"
 #include "compat/check.h"
 #include "host/inventory.h"
+#include "stream/layout.h"
+#include "stream/states.h"
 
 #include <cstdint>
 #include <functional>
@@ -17,9 +19,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "stream/layout.h"
-#include "stream/states.h"
 
 namespace vfioap {
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ap/configuration.h"
+#include "stream/layout.h"
 
 #include <cstdint>
 #include <cstdlib>
@@ -12,8 +13,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "stream/layout.h"
 
 namespace vfioap {
 

@@ -3,10 +3,9 @@
 #pragma once
 
 #include "compat/check.h"
+#include "stream/reader.h"
 
 #include <string>
-
-#include "stream/reader.h"
 
 namespace vfioap {
 

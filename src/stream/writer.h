@@ -3,11 +3,10 @@
 #pragma once
 
 #include "ap/configuration.h"
+#include "stream/layout.h"
 
 #include <cstdint>
 #include <vector>
-
-#include "stream/layout.h"
 
 namespace vfioap {
 

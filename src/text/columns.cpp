@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "text/columns.h"
 
-#include <algorithm>
-#include <array>
-
 #include "text/safe.h"
 #include "text/utf8.h"
+
+#include <algorithm>
+#include <array>
 
 namespace vfioap {
 namespace {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "text/safe.h"
 
+#include "text/utf8.h"
+
 #include <algorithm>
 #include <array>
-
-#include "text/utf8.h"
 
 namespace vfioap {
 namespace {

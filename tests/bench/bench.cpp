@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What reading and judging cost, each beside the least that could do it. tools/bench prints the ratios.
 #include "compat/check.h"
+#include "explain/explain.h"
+#include "explain/pattern.h"
 #include "host/materialize.h"
 #include "host/snapshot.h"
 #include "host/sysfs.h"
+#include "stream/reader.h"
+#include "stream/writer.h"
 
 #include <algorithm>
 #include <array>
@@ -24,10 +28,6 @@
 
 #include "bench/allocations.h"
 #include "bench/watch.h"
-#include "explain/explain.h"
-#include "explain/pattern.h"
-#include "stream/reader.h"
-#include "stream/writer.h"
 #include "support/host_builder.h"
 
 namespace vfioap {

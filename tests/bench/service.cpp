@@ -4,6 +4,7 @@
 #include "compat/state.h"
 #include "host/materialize.h"
 #include "host/sysfs.h"
+#include "service/metadata_text.h"
 
 #include <algorithm>
 #include <chrono>
@@ -21,7 +22,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "service/metadata_text.h"
 #include "support/host_builder.h"
 #include <systemd/sd-bus.h>
 

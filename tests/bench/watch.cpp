@@ -3,6 +3,7 @@
 #include "bench/watch.h"
 
 #include "host/materialize.h"
+#include "service/host_watch.h"
 
 #include <algorithm>
 #include <chrono>
@@ -16,7 +17,6 @@
 #include <unistd.h>
 
 #include "bench/allocations.h"
-#include "service/host_watch.h"
 #include "support/host_builder.h"
 
 namespace vfioap {

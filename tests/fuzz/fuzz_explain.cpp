@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Any bytes, taken for a log, give an explanation whose text and JSON are harmless and within the limits;
 // read in another chunking they give the same. Seeds: tests/data/logs.
+#include "explain/explain.h"
 #include "report/explanation.h"
 
 #include <algorithm>
@@ -10,7 +11,6 @@
 #include <string>
 #include <string_view>
 
-#include "explain/explain.h"
 #include "require.h"
 
 // NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name

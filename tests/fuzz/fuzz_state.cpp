@@ -5,6 +5,7 @@
 #include "ap/error.h"
 #include "domain/domain_xml.h"
 #include "domain/state.h"
+#include "text/utf8.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -14,7 +15,6 @@
 #include <string_view>
 
 #include "require.h"
-#include "text/utf8.h"
 
 namespace {
 

@@ -3,6 +3,8 @@
 // does not depend on the pieces, nothing is kept that did not come, and what is good is what the writer makes
 // of it. The first byte chooses the layout and the pieces.
 #include "report/stream.h"
+#include "stream/reader.h"
+#include "stream/writer.h"
 
 #include <algorithm>
 #include <optional>
@@ -10,8 +12,6 @@
 #include <vector>
 
 #include "require.h"
-#include "stream/reader.h"
-#include "stream/writer.h"
 #include <nlohmann/json.hpp>
 
 namespace {

@@ -4,6 +4,7 @@
 #include "service/libvirt_link.h"
 
 #include "ap/error.h"
+#include "service/private_libvirtd.h"
 
 #include <algorithm>
 #include <atomic>
@@ -21,8 +22,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-
-#include "service/private_libvirtd.h"
 
 namespace vfioap {
 namespace {

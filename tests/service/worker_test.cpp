@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/worker.h"
 
+#include "service/event.h"
+#include "service/log.h"
+
 #include <atomic>
 #include <new>
 #include <stdexcept>
@@ -11,9 +14,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-
-#include "service/event.h"
-#include "service/log.h"
 
 namespace vfioap {
 namespace {

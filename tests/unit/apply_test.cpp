@@ -4,6 +4,7 @@
 
 #include "ap/error.h"
 #include "host/ap_lock.h"
+#include "plan/local_host.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -20,7 +21,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "plan/local_host.h"
 #include "support/example_hosts.h"
 #include "support/fake_root.h"
 #include "support/host_builder.h"

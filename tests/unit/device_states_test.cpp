@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Every state × every request, with and without the optional states.
+#include "stream/states.h"
+
 #include <algorithm>
 #include <sstream>
 #include <string>
 
 #include <gtest/gtest.h>
 #include <linux/vfio.h>
-
-#include "stream/states.h"
 
 namespace vfioap {
 namespace {

@@ -5,6 +5,8 @@
 #include "ap/error.h"
 #include "host/ap_config.h"
 #include "host/sysfs.h"
+#include "stream/reader.h"
+#include "stream/writer.h"
 
 #include <array>
 #include <cerrno>
@@ -15,8 +17,6 @@
 
 #include <gtest/gtest.h>
 
-#include "stream/reader.h"
-#include "stream/writer.h"
 #include "support/fake_root.h"
 #include "support/move.h"
 

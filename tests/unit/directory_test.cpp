@@ -3,6 +3,7 @@
 #include "file/directory.h"
 
 #include "ap/error.h"
+#include "file/descriptor.h"
 
 #include <cerrno>
 #include <filesystem>
@@ -15,7 +16,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "file/descriptor.h"
 #include "support/temporary_directory.h"
 
 namespace vfioap {

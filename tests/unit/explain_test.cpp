@@ -4,6 +4,9 @@
 
 #include "compat/check.h"
 #include "compat/messages.h"
+#include "explain/attempt.h"
+#include "explain/log_line.h"
+#include "explain/pattern.h"
 #include "report/explanation.h"
 
 #include <algorithm>
@@ -18,9 +21,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "explain/attempt.h"
-#include "explain/log_line.h"
-#include "explain/pattern.h"
 #include "support/move.h"
 
 namespace vfioap {

@@ -4,6 +4,7 @@
 
 #include "ap/error.h"
 #include "host/sysfs.h"
+#include "plan/render.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -13,7 +14,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "plan/render.h"
 #include "support/example_hosts.h"
 #include "support/fake_root.h"
 #include "support/host_builder.h"

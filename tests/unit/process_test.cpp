@@ -3,6 +3,7 @@
 #include "file/process.h"
 
 #include "ap/error.h"
+#include "file/descriptor.h"
 
 #include <cerrno>
 #include <chrono>
@@ -16,8 +17,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
-
-#include "file/descriptor.h"
 
 namespace vfioap {
 namespace {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The layouts of the migration stream: bytes beside fields, and what becomes of them in any pieces.
 #include "ap/error.h"
+#include "stream/reader.h"
+#include "stream/writer.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -11,9 +13,6 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-
-#include "stream/reader.h"
-#include "stream/writer.h"
 
 namespace vfioap {
 namespace {

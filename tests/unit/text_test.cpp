@@ -5,7 +5,13 @@
 
 #include "cli/plan_service.h"
 #include "compat/check.h"
+#include "explain/explain.h"
+#include "plan/render.h"
 #include "report/explanation.h"
+#include "text/columns.h"
+#include "text/safe.h"
+#include "text/style.h"
+#include "text/utf8.h"
 
 #include <algorithm>
 #include <array>
@@ -18,16 +24,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "explain/explain.h"
-#include "plan/render.h"
 #include "support/example_hosts.h"
 #include "support/host_builder.h"
 #include "support/kernel_model.h"
 #include "support/move.h"
-#include "text/columns.h"
-#include "text/safe.h"
-#include "text/style.h"
-#include "text/utf8.h"
 #include <nlohmann/json.hpp>
 
 namespace vfioap {
