@@ -62,7 +62,9 @@ void read_journal(Explainer& explainer, const std::string& since) {
          {"_TRANSPORT=kernel", "+", "SYSLOG_IDENTIFIER=libvirtd", "SYSLOG_IDENTIFIER=virtqemud",
           "SYSLOG_IDENTIFIER=vfioap-hook", "SYSLOG_IDENTIFIER=vfioapd"})
         words.emplace_back(match);
-    const InputError failed{"journal", "journalctl failed; name log files, or another --since"};
+    const auto failed = [] {
+        return InputError{"journal", "journalctl failed; name log files, or another --since"};
+    };
     ProcessOrder order{std::move(words)};
     order.output = ProcessOrder::Stream::piped;
     order.errors = ProcessOrder::Stream::inherited;
@@ -70,11 +72,11 @@ void read_journal(Explainer& explainer, const std::string& since) {
     try {
         journal.emplace(order);
     } catch (const SystemError& error) {
-        if (error.number() != ENOENT) throw failed;
+        if (error.number() != ENOENT) throw failed();
         throw InputError{"journal", "journalctl is not there; name log files instead"};
     }
     explainer.read("journal", from_descriptor(journal->output(), "journal"));
-    if (!journal->wait().ok()) throw failed;
+    if (!journal->wait().ok()) throw failed();
 }
 
 /// The guest's own log, in libvirt's usual place, where it can be read.
