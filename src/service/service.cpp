@@ -1023,9 +1023,11 @@ void Service::ask_for_verdicts() {
         mdevs.push_back(mdev.uuid);
     worker_.add(
         [mdevs = std::move(mdevs), root = options_.sysfs_root, destinations = destinations_] {
-            return check_destinations(mdevs, destinations, [&root](const Uuid& mdev, const Host& target) {
-                return check_between(guest_with(mdev), Host{parse_host_location("local", root)}, target, {})
-                    .verdict;
+            // Opened once; where it cannot be, each destination's verdict says so.
+            std::optional<Host> source;
+            return check_destinations(mdevs, destinations, [&](const Uuid& mdev, const Host& target) {
+                if (!source) source.emplace(parse_host_location("local", root));
+                return check_between(guest_with(mdev), *source, target, {}).verdict;
             });
         },
         [this, underway](std::future<DestinationVerdicts> known) {

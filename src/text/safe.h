@@ -13,9 +13,8 @@ namespace vfioap {
 /// - marks of direction (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), by which text reads as
 ///   another one than it is (Unicode Technical Report #36, section 2.5);
 /// - line and paragraph separators (U+2028, U+2029);
-/// - what is shown as nothing at all (zero-width characters, soft hyphens, fillers, variation selectors,
-/// tags:
-///   property Default_Ignorable_Code_Point, and the marks of annotations), by which two names look alike.
+/// - what is shown as nothing at all, by which two names look alike: zero-width characters, soft hyphens,
+///   fillers, variation selectors, tags (property Default_Ignorable_Code_Point), and marks of annotations.
 bool is_safe(char32_t character);
 
 /// `text` as one line that a terminal can show: each character that is not safe becomes `?`, and so does each
