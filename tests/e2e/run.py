@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs the end-to-end tests; see tools/e2e for how it is called."""
 import argparse
-import concurrent.futures
 import fnmatch
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import shutil
@@ -110,11 +110,11 @@ def run_test(test, directory, programs, files, keep):
     return result
 
 
-def run_apart(name, *arguments):
-    """In a process of its own: the result of a test, and what it adds to the table of ends."""
-    from cases import ENDS, TESTS
+def run_apart(sender, test, *arguments):
+    """In a process of its own: sends the result of a test, and what it adds to the table of ends."""
+    from cases import ENDS
     ENDS.clear()
-    return run_test(TESTS[name], *arguments), list(ENDS)
+    sender.send((run_test(test, *arguments), list(ENDS)))
 
 
 def run_tests(tests, reason, options, directory, files):
@@ -126,12 +126,28 @@ def run_tests(tests, reason, options, directory, files):
             yield result, []
         return
     # The longest are moves.
-    tests = sorted(tests, key=lambda test: not test.name.startswith("move-")) if options.jobs > 1 else tests
-    with concurrent.futures.ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
-        runs = [pool.submit(run_apart, test.name, directory / test.name, options.build.resolve(), files, options.keep)
-                for test in tests]
-        for run in concurrent.futures.as_completed(runs) if options.jobs > 1 else runs:
-            yield run.result()
+    waiting = sorted(tests, key=lambda test: not test.name.startswith("move-")) if options.jobs > 1 else list(tests)
+    context = multiprocessing.get_context("fork")
+    running = {}  # by where its result comes: the test and its process
+    while waiting or running:
+        while waiting and len(running) < options.jobs:
+            test = waiting.pop(0)
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=run_apart, args=(sender, test, directory / test.name,
+                                                              options.build.resolve(), files, options.keep))
+            process.start()
+            sender.close()
+            running[receiver] = test, process
+        for receiver in multiprocessing.connection.wait(running):
+            test, process = running.pop(receiver)
+            try:
+                outcome = receiver.recv()
+            except EOFError:
+                result = Result(test.name)
+                result.state, result.detail = "FAILED", "its process ended without a result"
+                outcome = result, []
+            process.join()
+            yield outcome
 
 
 def show(result, lines=25):
