@@ -10,11 +10,6 @@
 namespace vfioap {
 namespace {
 
-struct CharacterRange {
-    char32_t first;
-    char32_t last;
-};
-
 // EastAsianWidth.txt of Unicode 14: W and F. What is not assigned between two ranges belongs to both. Sorted.
 constexpr std::array<CharacterRange, 81> wide_ranges{{
     {0x1100, 0x115f},   {0x231a, 0x231b},   {0x2329, 0x232a},   {0x23e9, 0x23ec},   {0x23f0, 0x23f0},
@@ -103,19 +98,11 @@ constexpr std::array<CharacterRange, 306> combining_ranges{{
     {0xe0100, 0xe01ef},
 }};
 
-template <std::size_t size>
-bool in_ranges(const std::array<CharacterRange, size>& ranges, char32_t character) {
-    const auto* const after =
-        std::upper_bound(ranges.begin(), ranges.end(), character,
-                         [](char32_t wanted, const CharacterRange& range) { return wanted < range.first; });
-    return after != ranges.begin() && character <= (after - 1)->last;
-}
-
 std::size_t width_of(char32_t character) {
     // Before them there are but Latin letters.
     if (character < combining_ranges.front().first || !is_safe(character)) return 1;
-    if (in_ranges(combining_ranges, character)) return 0;
-    return in_ranges(wide_ranges, character) ? 2 : 1;
+    if (is_in(combining_ranges, character)) return 0;
+    return is_in(wide_ranges, character) ? 2 : 1;
 }
 
 /// Length of the colour sequence at the front of `text`, such as `ESC [ 1 ; 3 1 m`; 0 where there is none.

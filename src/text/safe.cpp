@@ -9,42 +9,34 @@
 namespace vfioap {
 namespace {
 
-struct UnsafeRange {
-    char32_t first;
-    char32_t last;
-};
-
 // Controls, and DerivedCoreProperties.txt of Unicode 14, Default_Ignorable_Code_Point (which has the marks of
 // direction in it), with U+2028, U+2029 and U+FFF9 to U+FFFB added. Sorted.
 constexpr std::array unsafe_ranges{
-    UnsafeRange{0x0000, 0x001f},    // C0 controls
-    UnsafeRange{0x007f, 0x009f},    // delete and C1 controls
-    UnsafeRange{0x00ad, 0x00ad},    // soft hyphen
-    UnsafeRange{0x034f, 0x034f},    // combining grapheme joiner
-    UnsafeRange{0x061c, 0x061c},    // Arabic letter mark
-    UnsafeRange{0x115f, 0x1160},    // Hangul fillers
-    UnsafeRange{0x17b4, 0x17b5},    // Khmer inherent vowels
-    UnsafeRange{0x180b, 0x180f},    // Mongolian variation selectors, vowel separator
-    UnsafeRange{0x200b, 0x200f},    // zero-width space and joiners, marks of direction
-    UnsafeRange{0x2028, 0x202e},    // separators; embeddings and overrides of direction
-    UnsafeRange{0x2060, 0x206f},    // word joiner, invisible operators, isolates of direction
-    UnsafeRange{0x3164, 0x3164},    // Hangul filler
-    UnsafeRange{0xfe00, 0xfe0f},    // variation selectors
-    UnsafeRange{0xfeff, 0xfeff},    // zero-width no-break space, or byte order mark
-    UnsafeRange{0xffa0, 0xffa0},    // halfwidth Hangul filler
-    UnsafeRange{0xfff0, 0xfffb},    // not assigned; marks of annotations
-    UnsafeRange{0x1bca0, 0x1bca3},  // controls of shorthand
-    UnsafeRange{0x1d173, 0x1d17a},  // controls of musical notation
-    UnsafeRange{0xe0000, 0xe0fff},  // tags, further variation selectors
+    CharacterRange{0x0000, 0x001f},    // C0 controls
+    CharacterRange{0x007f, 0x009f},    // delete and C1 controls
+    CharacterRange{0x00ad, 0x00ad},    // soft hyphen
+    CharacterRange{0x034f, 0x034f},    // combining grapheme joiner
+    CharacterRange{0x061c, 0x061c},    // Arabic letter mark
+    CharacterRange{0x115f, 0x1160},    // Hangul fillers
+    CharacterRange{0x17b4, 0x17b5},    // Khmer inherent vowels
+    CharacterRange{0x180b, 0x180f},    // Mongolian variation selectors, vowel separator
+    CharacterRange{0x200b, 0x200f},    // zero-width space and joiners, marks of direction
+    CharacterRange{0x2028, 0x202e},    // separators; embeddings and overrides of direction
+    CharacterRange{0x2060, 0x206f},    // word joiner, invisible operators, isolates of direction
+    CharacterRange{0x3164, 0x3164},    // Hangul filler
+    CharacterRange{0xfe00, 0xfe0f},    // variation selectors
+    CharacterRange{0xfeff, 0xfeff},    // zero-width no-break space, or byte order mark
+    CharacterRange{0xffa0, 0xffa0},    // halfwidth Hangul filler
+    CharacterRange{0xfff0, 0xfffb},    // not assigned; marks of annotations
+    CharacterRange{0x1bca0, 0x1bca3},  // controls of shorthand
+    CharacterRange{0x1d173, 0x1d17a},  // controls of musical notation
+    CharacterRange{0xe0000, 0xe0fff},  // tags, further variation selectors
 };
 
 }  // namespace
 
 bool is_safe(char32_t character) {
-    const auto* const after =
-        std::upper_bound(unsafe_ranges.begin(), unsafe_ranges.end(), character,
-                         [](char32_t wanted, const UnsafeRange& range) { return wanted < range.first; });
-    return after == unsafe_ranges.begin() || character > (after - 1)->last;
+    return !is_in(unsafe_ranges, character);
 }
 
 std::string safe(std::string_view text) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "text/utf8.h"
 
+#include <algorithm>
+
 namespace vfioap {
 
 std::size_t utf8_length(std::string_view text) {
@@ -30,6 +32,13 @@ char32_t utf8_code_point(std::string_view character) {
     for (const char c : character.substr(1))
         code = code << 6U | (static_cast<unsigned char>(c) & 0x3fU);
     return code;
+}
+
+bool is_in(std::span<const CharacterRange> ranges, char32_t character) {
+    const auto after =
+        std::upper_bound(ranges.begin(), ranges.end(), character,
+                         [](char32_t wanted, const CharacterRange& range) { return wanted < range.first; });
+    return after != ranges.begin() && character <= (after - 1)->last;
 }
 
 bool has_control(std::string_view text) {
