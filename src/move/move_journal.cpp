@@ -2,7 +2,7 @@
 #include "move/move_journal.h"
 
 #include "ap/error.h"
-#include "file/directory.h"
+#include "file/records.h"
 #include "file/replace_file.h"
 
 #include <algorithm>
@@ -110,23 +110,7 @@ std::optional<MoveRecord> MoveJournal::read(const Uuid& guest) const {
 }
 
 std::vector<MoveRecord> MoveJournal::all(std::vector<std::string>& problems) const {
-    std::vector<MoveRecord> records;
-    std::vector<std::string> names;
-    try {
-        names = list_directory(directory_);
-    } catch (const SystemError& problem) {
-        problems.emplace_back(problem.what());
-    }
-    for (const auto& name : names) {
-        const std::filesystem::path file{name};
-        const auto uuid = Uuid::parse(file.stem().string());
-        if (!uuid || file.extension() != ".json") continue;
-        try {
-            if (auto record = read(*uuid)) records.push_back(std::move(*record));
-        } catch (const Error& problem) {
-            problems.emplace_back(problem.what());
-        }
-    }
+    auto records = read_records(directory_, problems, [this](const Uuid& uuid) { return read(uuid); });
     std::sort(records.begin(), records.end(),
               [](const MoveRecord& a, const MoveRecord& b) { return a.guest < b.guest; });
     return records;

@@ -2,12 +2,11 @@
 #include "plan/applied_record.h"
 
 #include "ap/error.h"
-#include "file/directory.h"
+#include "file/records.h"
 #include "file/replace_file.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <utility>
 
 #include <fmt/format.h>
@@ -210,23 +209,7 @@ std::optional<AppliedRecord> AppliedRecords::read(const Uuid& mdev) const {
 }
 
 std::vector<AppliedRecord> AppliedRecords::all(std::vector<std::string>& problems) const {
-    std::vector<AppliedRecord> records;
-    std::vector<std::string> names;
-    try {
-        names = list_directory(directory_);
-    } catch (const SystemError& problem) {
-        problems.emplace_back(problem.what());
-    }
-    for (const auto& name : names) {
-        const std::filesystem::path file{name};
-        const auto uuid = Uuid::parse(file.stem().string());
-        if (!uuid || file.extension() != ".json") continue;
-        try {
-            if (auto record = read(*uuid)) records.push_back(std::move(*record));
-        } catch (const Error& problem) {
-            problems.emplace_back(problem.what());
-        }
-    }
+    auto records = read_records(directory_, problems, [this](const Uuid& uuid) { return read(uuid); });
     std::sort(records.begin(), records.end(),
               [](const AppliedRecord& a, const AppliedRecord& b) { return *a.mdev < *b.mdev; });
     return records;
