@@ -4,6 +4,7 @@
 #include "ap/error.h"
 #include "host/snapshot.h"
 #include "host/snapshot_limits.h"
+#include "text/utf8.h"
 
 #include <bitset>
 #include <charconv>
@@ -133,18 +134,6 @@ bool is_word(std::string_view text) {
     return true;
 }
 
-/// No control characters, C1 (U+0080–U+009F) included: they would act on the terminal that shows the text.
-/// UTF-8 is the parser's business.
-bool is_plain(std::string_view text) {
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto byte = static_cast<unsigned char>(text[i]);
-        if (byte < 0x20 || byte == 0x7f) return false;
-        if (byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0)
-            return false;
-    }
-    return true;
-}
-
 std::size_t characters(std::string_view text) {
     std::size_t count = 0;
     for (const char c : text)
@@ -237,7 +226,8 @@ class Node {
         const auto& value = string("a string");
         if (characters(value) > limit)
             refuse(fmt::format("expected at most {} characters, found {}", limit, characters(value)));
-        if (!is_plain(value)) expected("a string without control characters");
+        // They would act on the terminal that shows the text; UTF-8 is the parser's business.
+        if (has_control(value)) expected("a string without control characters");
         return value;
     }
     /// What `parse` makes of the string.
